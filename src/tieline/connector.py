@@ -1,0 +1,197 @@
+"""The port to a system's technology. A connector knows no company and no entity.
+
+Promises of every connector, proved by `tieline.testing.ConnectorSuite`:
+it never turns a failure into an empty result; one bad change does not fail the others; what it
+returns as written is written; it keeps the order of changes within a key; it holds no more than a
+page in memory; it raises `Unavailable` for outages and `AccessRefused` for refused credentials.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from tieline.errors import TielineError
+from tieline.message import Version
+from tieline.settings import SystemSettings
+
+Record: TypeAlias = dict[str, Any]
+Checkpoint: TypeAlias = Any
+"""Where reading got to, as the connector's own JSON value; only the connector looks inside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Facts about one resource; the runner, the suite, the console and the landscape read them."""
+
+    reads: bool = True
+    incremental: bool = False  # `read(since=…)` shows what changed and little else
+    ordered: bool = False  # each page's checkpoint may be stored; else only the last one's
+    keys: bool = False  # `keys()` lists every id that exists, for sweeps
+    lookup: bool = False  # `lookup()` answers by id
+    push: bool = False  # `listen()` yields
+    writes: bool = False
+    deletes: bool = False
+    upsert: bool = False  # writing the same change twice leaves the same rows
+    transactional: bool = False  # `transaction()` keeps rows, held table and fence in one commit
+    actions: frozenset[str] = frozenset()
+    bulk: int = 1  # changes worth handing to one `write`
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some records as read, each with its id; `gone` are ids the system itself says are deleted."""
+
+    ids: list[str]
+    records: list[Record]
+    checkpoint: Checkpoint = None
+    gone: list[str] = []
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One thing to write. `record` is None for a delete; `target_id` is known from earlier writes.
+
+    `match` are the fields by which a system without our ids finds the row.
+    """
+
+    key: str
+    message_id: bytes
+    record: Record | None
+    target_id: str | None = None
+    version_tag: str | None = None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one change: `error` is None when it is written for certain.
+
+    An error is `Reject` (never will), `RetryLater` (may), `InDoubt` (unknown) or `Unavailable`.
+    """
+
+    target_id: str | None = None
+    version_tag: str | None = None
+    error: TielineError | None = None
+
+
+class HeldRow(msgspec.Struct, frozen=True):
+    """What a target has of one key from one source. `digest` is of the entity, 16 bytes.
+
+    `deleted` means that this source said the key is gone. `step` counts finished steps.
+    `claim` is the id of a message whose call was begun and not confirmed.
+    """
+
+    key: str
+    source: str
+    version: Version
+    message_id: bytes
+    digest: bytes = b""
+    target_id: str | None = None
+    version_tag: str | None = None
+    deleted: bool = False
+    step: int = 0
+    claim: bytes = b""
+    claimed_at: float = 0.0
+    claim_version: Version = Version(0, 0)
+
+
+class LegState(msgspec.Struct, frozen=True):
+    """How far a leg has come in one partition, and the outcomes counted on the way.
+
+    `token` is the lease's fencing token of the last writer, `sequence` the source's batch number.
+    `done_in_batch` is the ordinal inside a batch of which only a part is confirmed.
+    """
+
+    position: int = 0
+    sequence: int = 0
+    token: int = 0
+    counts: dict[str, int] = {}
+
+
+class TargetTransaction(Protocol):
+    """One transaction in a target that keeps its own held table and fence rows."""
+
+    async def fence(self, leg: str, partitions: Mapping[int, int]) -> dict[int, LegState]:
+        """Lock the leg's fence rows and return them; `partitions` gives each one's token.
+
+        Raises:
+            Fenced: where a row has seen a higher token.
+        """
+
+    async def held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
+        """The held rows of `keys`, of every source."""
+
+    async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
+        """Write; a bad change is rolled back alone and reported, connection errors are raised."""
+
+    async def keep(self, entity: str, rows: Sequence[HeldRow]) -> None:
+        """Merge held rows by (key, source)."""
+
+    async def move(self, leg: str, states: Mapping[int, LegState]) -> None:
+        """Set the leg's fence rows."""
+
+
+class Connector(Protocol):
+    """A connection to one system. Every method may raise `Unavailable` or `AccessRefused`."""
+
+    def capabilities(self, resource: str) -> Capabilities:
+        """Facts about a resource; raises nothing for a declared one."""
+
+    async def check(self) -> None:
+        """Reach the system and be let in, cheaply."""
+
+    async def discover(self) -> "list[Discovered]":
+        """What could be read or written there, with fields and keys."""
+
+    def read(
+        self, resource: str, since: Checkpoint = None, scope: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Page]:
+        """Pages from `since` (None: everything) on; an overlap may show a record again, never skip one."""
+
+    def keys(self, resource: str) -> AsyncIterator[list[str]]:
+        """Every id that exists now, in lists."""
+
+    def listen(self, resource: str) -> AsyncIterator[Page]:
+        """What the system pushes, until closed."""
+
+    async def lookup(self, resource: str, ids: Sequence[str], by: str | None = None) -> list[Record | None]:
+        """The records with these ids (or with these values of the field `by`), in order, None where there is none."""
+
+    async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
+        """Write outside a transaction: one result per change, in order; outages stand in the results."""
+
+    async def call(self, resource: str, action: str, target_ids: Sequence[str]) -> list[Result]:
+        """Run an action, such as a document's next step, on rows; one result each."""
+
+    def transaction(self) -> AbstractAsyncContextManager[TargetTransaction]:
+        """A transaction, where the capabilities say so; commits on leaving, rolls back on an error."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class ConnectorSettings(Protocol):
+    """The adapter author's side: a frozen class per technology, holding its resources by name."""
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """The declared resources by name."""
+
+    def open(self, system: SystemSettings) -> Connector:
+        """A connector for one system; connects lazily.
+
+        Raises:
+            ConfigurationError: where the settings cannot work.
+        """
+
+    def identify(self, resource: str, record: Record) -> str:
+        """The id of a record of `resource`, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A table, endpoint or folder found in a system."""
+
+    name: str
+    key: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["table", "view", "endpoint", "folder", "model"] = "table"

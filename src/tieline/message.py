@@ -1,0 +1,173 @@
+"""A message is one change of one key; a batch is a list of them and the unit everywhere.
+
+The envelope follows CloudEvents 1.0 (https://github.com/cloudevents/spec): `id`, `source`, `type`,
+`subject` (the key), `time`, `dataschema`; what all messages of a batch share is written once, and
+`cloudevents()` spells each one out in full.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+MAX_MESSAGES: Final = 2_000
+MAX_BYTES: Final = 4_000_000
+_NOTHING: Final = msgspec.Raw(b"null")
+
+
+class Version(NamedTuple):
+    """Which of two messages of a key from one source is newer; `edit` counts a person's repairs."""
+
+    epoch: int
+    counter: int
+    edit: int = 0
+
+
+class Outcome(StrEnum):
+    """What became of one message at one sink: the whole list."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    STALE = "stale"
+    SUPERSEDED = "superseded"
+    FILTERED = "filtered"
+    ECHO = "echo"
+    DROPPED = "dropped"
+
+
+class Reason(StrEnum):
+    """Why a message is parked: a message counts as parked instead of having an outcome."""
+
+    RETRY = "retry"
+    REFERENCE = "reference"
+    ORDER = "order"  # an event behind a parked one of its subject
+    DOUBT = "in doubt"
+    DEAD = "dead letter"
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One change of one key. `data` is the entity's canonical JSON; `null` means deleted.
+
+    `id` is 16 bytes; `origin` names the system whose change this is, where it is not the source's.
+    `subject` orders events; empty means the key does.
+    """
+
+    id: bytes
+    key: str
+    version: Version
+    data: msgspec.Raw = _NOTHING
+    origin: str = ""
+    subject: str = ""
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this message says that the key is gone."""
+        return self.data == b"null"
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Messages of one source, in order, with what they share.
+
+    `sequence` grows with each batch of the source: a consumer knows a batch published twice by it.
+    `to` names the one leg a backfill is for; `force` asks to write what the target holds already.
+    """
+
+    source: str
+    entity: str
+    schema: int
+    sequence: int
+    time: datetime
+    messages: list[Message]
+    to: str = ""
+    force: bool = False
+    trace: str = ""
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(Batch)
+
+
+def pack(batch: Batch) -> bytes:
+    """The batch as bytes, for a channel."""
+    return _encoder.encode(batch)
+
+
+def unpack(data: bytes) -> Batch:
+    """The batch that `pack` wrote."""
+    return _decoder.decode(data)
+
+
+def pack_message(message: Message) -> bytes:
+    """One message as bytes, for the parked store."""
+    return _encoder.encode(message)
+
+
+def unpack_message(data: bytes) -> Message:
+    """The message that `pack_message` wrote."""
+    return msgspec.json.decode(data, type=Message)
+
+
+def message_id(source: str, key: str, previous: bytes, content: bytes) -> bytes:
+    """16 bytes chained over a key's history: the same change has the same id, A → B → A has three."""
+    chain = hashlib.blake2b(previous, digest_size=16)
+    chain.update(f"{len(source)}:{source}{len(key)}:{key}".encode())
+    chain.update(content)
+    return chain.digest()
+
+
+def partition_of(subject: str, partitions: int) -> int:
+    """The partition of a key: ours, stable across versions and engines (BLAKE2b, big-endian)."""
+    if partitions == 1:
+        return 0
+    return int.from_bytes(hashlib.blake2b(subject.encode(), digest_size=4).digest(), "big") % partitions
+
+
+def split(batch: Batch, partitions: int) -> dict[int, Batch]:
+    """The batch by partition, each part in order; parts without messages are left out."""
+    if partitions == 1:
+        return {0: batch}
+    parts: dict[int, list[Message]] = {}
+    for message in batch.messages:
+        parts.setdefault(partition_of(message.subject or message.key, partitions), []).append(message)
+    return {p: msgspec.structs.replace(batch, messages=found) for p, found in parts.items()}
+
+
+def in_pieces(
+    messages: Sequence[Message], most: int = MAX_MESSAGES, size: int = MAX_BYTES
+) -> Iterable[list[Message]]:
+    """Cut messages into lists of at most `most` messages and about `size` bytes."""
+    piece: list[Message] = []
+    weight = 0
+    for message in messages:
+        length = len(message.data)
+        if piece and (len(piece) >= most or weight + length > size):
+            yield piece
+            piece, weight = [], 0
+        piece.append(message)
+        weight += length
+    if piece:
+        yield piece
+
+
+def cloudevents(batch: Batch) -> list[dict[str, Any]]:
+    """Each message of the batch as a CloudEvents 1.0 JSON object."""
+    return [
+        {
+            "specversion": "1.0",
+            "id": message.id.hex(),
+            "source": f"/{batch.source.replace('.', '/')}",
+            "type": f"{batch.entity}.{'deleted' if message.deleted else 'changed'}",
+            "subject": message.key,
+            "time": batch.time.isoformat(),
+            "dataschema": f"{batch.entity}/{batch.schema}",
+            "datacontenttype": "application/json",
+            "tielineversion": ".".join(map(str, message.version)),
+            **({"tielineorigin": message.origin} if message.origin else {}),
+            **({"traceparent": batch.trace} if batch.trace else {}),
+            **({} if message.deleted else {"data": msgspec.json.decode(message.data)}),
+        }
+        for message in batch.messages
+    ]

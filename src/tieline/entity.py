@@ -321,7 +321,7 @@ def decode(entity: type[E], data: bytes) -> E:
     """
     try:
         decoded: E = _decoder(entity).decode(data)
-        except msgspec.ValidationError as error:
+    except msgspec.ValidationError as error:
         raise Reject(f"{entity.__name__}: {error}") from error
     return decoded
 

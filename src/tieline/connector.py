@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from tieline.errors import TielineError
+from tieline.errors import Reject, TielineError
 from tieline.message import Version
 from tieline.settings import SystemSettings
 
@@ -40,6 +40,19 @@ class Capabilities:
     bulk: int = 1  # changes worth handing to one `write`
 
 
+class BadRecord(msgspec.Struct, frozen=True):
+    """Something that was read and is no record: the rest goes on, this is parked for a person.
+
+    `id` is the record's own id where it can be told, else its place; `place` is where to look, such
+    as `orders.csv:17`; `raw` is what stood there, shortened; `error` says what to do.
+    """
+
+    id: str
+    place: str
+    raw: str
+    error: Reject
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some records as read, each with its id; `gone` are ids the system itself says are deleted."""
 
@@ -47,6 +60,7 @@ class Page(msgspec.Struct, frozen=True):
     records: list[Record]
     checkpoint: Checkpoint = None
     gone: list[str] = []
+    bad: list[BadRecord] = []
 
 
 class Change(msgspec.Struct, frozen=True):

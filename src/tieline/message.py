@@ -65,7 +65,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     @property
     def deleted(self) -> bool:
         """Whether this message says that the key is gone."""
-        return self.data == b"null"
+        return len(self.data) == 4 and bytes(self.data) == b"null"
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -4,6 +4,7 @@ TielineError
 ├── ConfigurationError   fix the project: every mistake found, each with its place and remedy
 │   └── MissingExtra     install an optional part
 ├── Reject               this message cannot be applied as it is: it is parked for a person
+│   └── Misfit           … because a value does not fit its field
 ├── MissingReference     it needs another entity first: it is parked until that one is there
 ├── RetryLater           it may work later: it is parked with a time
 ├── InDoubt              nobody knows whether it took effect: settled by look-up, never blindly
@@ -57,6 +58,10 @@ class Reject(TielineError):
         super().__init__(shown)
         self.field = field
         self.value = value
+
+
+class Misfit(Reject, ValueError):
+    """A value does not fit its field. As a ValueError it gets its place from whatever decodes."""
 
 
 class MissingReference(TielineError):

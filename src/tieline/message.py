@@ -7,9 +7,10 @@ The envelope follows CloudEvents 1.0 (https://github.com/cloudevents/spec): `id`
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -127,7 +128,7 @@ def partition_of(subject: str, partitions: int) -> int:
 
 def split(batch: Batch, partitions: int) -> dict[int, Batch]:
     """The batch by partition, each part in order; parts without messages are left out."""
-    if partitions == 1:
+    if partitions == 1 and batch.messages:
         return {0: batch}
     parts: dict[int, list[Message]] = {}
     for message in batch.messages:
@@ -154,20 +155,27 @@ def in_pieces(
 
 def cloudevents(batch: Batch) -> list[dict[str, Any]]:
     """Each message of the batch as a CloudEvents 1.0 JSON object."""
+    shared = {
+        "specversion": "1.0",
+        "source": f"/{quote(batch.source.replace('.', '/'))}",
+        "time": batch.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "dataschema": f"urn:tieline:{quote(batch.entity)}:{batch.schema}",
+        **({"traceparent": batch.trace} if batch.trace else {}),
+    }
     return [
-        {
-            "specversion": "1.0",
+        shared
+        | {
             "id": message.id.hex(),
-            "source": f"/{batch.source.replace('.', '/')}",
             "type": f"{batch.entity}.{'deleted' if message.deleted else 'changed'}",
             "subject": message.key,
-            "time": batch.time.isoformat(),
-            "dataschema": f"{batch.entity}/{batch.schema}",
-            "datacontenttype": "application/json",
             "tielineversion": ".".join(map(str, message.version)),
             **({"tielineorigin": message.origin} if message.origin else {}),
-            **({"traceparent": batch.trace} if batch.trace else {}),
-            **({} if message.deleted else {"data": msgspec.json.decode(message.data)}),
+            **({"partitionkey": message.subject} if message.subject else {}),
+            **({} if message.deleted else _content(message)),
         }
         for message in batch.messages
     ]
+
+
+def _content(message: Message) -> dict[str, Any]:
+    return {"datacontenttype": "application/json", "data": msgspec.json.decode(message.data)}

@@ -1,9 +1,10 @@
 """What an operator may change: addresses, secrets by reference, limits, owners."""
 
+import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, SupportsIndex
 
 import msgspec
 
@@ -13,7 +14,7 @@ _SHOWN: Final = "••••"
 
 
 class Secret:
-    """A secret that never shows itself; `reveal()` gives the text."""
+    """A secret that never shows itself, nor leaves the process; `reveal()` gives the text."""
 
     __slots__ = ("_text",)
 
@@ -27,8 +28,20 @@ class Secret:
     def __repr__(self) -> str:
         return _SHOWN
 
+    def __format__(self, spec: str) -> str:
+        return format(_SHOWN, spec)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a secret is not copied out of its process; hand on the reference to it")
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Secret":
+        return self
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
+        return isinstance(other, Secret) and hmac.compare_digest(other._text.encode(), self._text.encode())
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -57,15 +70,32 @@ class SystemSettings(msgspec.Struct, frozen=True):
     folder: Path = Path()
     timeout: float = 30.0
 
+    def __repr__(self) -> str:
+        # Neither the address nor the options may carry a password into a log or a traceback.
+        return f"SystemSettings({self.name!r}, {without_password(self.url)!r})"
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown: its password, and whatever its query holds, hidden."""
+    address, mark, _ = url.partition("?")
+    scheme, separator, rest = address.partition("://")
+    if separator:
+        host, slash, path = rest.partition("/")
+        user, at, host = host.rpartition("@")
+        name, colon, _ = user.partition(":")
+        address = f"{scheme}://{name}{colon and ':' + _SHOWN}{at}{host}{slash}{path}"
+    return f"{address}{mark}{mark and _SHOWN}"
+
 
 def resolve_secret(reference: str, where: str, folder: Path = Path()) -> Secret:
-    """The secret behind ``${env:NAME}`` or ``${file:path}``.
+    """The secret behind ``${env:NAME}`` or ``${file:path}``; line ends at a file's end are no part of it.
 
     Raises:
         ConfigurationError: when the reference is malformed or nothing stands behind it.
     """
-    kind, _, name = reference.removeprefix("${").removesuffix("}").partition(":")
-    if not (reference.startswith("${") and reference.endswith("}")) or kind not in {"env", "file"}:
+    inside = reference[2:-1] if reference.startswith("${") and reference.endswith("}") else ""
+    kind, _, name = inside.partition(":")
+    if kind not in {"env", "file"} or not name:
         raise ConfigurationError(
             Mistake(where, "a secret stands here in the open or misspelt", "write ${env:NAME} or ${file:path}")
         )
@@ -73,10 +103,20 @@ def resolve_secret(reference: str, where: str, folder: Path = Path()) -> Secret:
         text = os.environ.get(name)
         if text is None:
             raise ConfigurationError(Mistake(where, f"the variable {name} is not set", f"export {name}=…"))
-        return Secret(text)
+        remedy = f"export {name}=…"
+    else:
+        text = _read(folder / name, where)
+        remedy = f"write the secret into {name}"
+    if not text:
+        raise ConfigurationError(Mistake(where, f"{name} is empty", remedy))
+    return Secret(text)
+
+
+def _read(path: Path, where: str) -> str:
     try:
-        return Secret((folder / name).read_text().strip())
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigurationError(
-            Mistake(where, f"{name}: {error.strerror}", "create the file, readable only by Tieline's user")
-        ) from error
+        what, remedy = error.strerror or "cannot be read", "create the file, readable only by Tieline's user"
+    except UnicodeDecodeError:
+        what, remedy = "is no UTF-8 text", "write the secret as text"
+    raise ConfigurationError(Mistake(where, f"{path}: {what}", remedy))

@@ -1,0 +1,146 @@
+"""Maintenance: a Roundup tracker whose issues name the asset they are about."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tieline.demo.children import Child, DemoFailed
+from tieline.demo.environments import Environment
+from tieline.demo.system import Access, DemoSystem, Progress, ask
+
+UNPRIVILEGED = "nobody"
+SHARED = Path("/var/cache/tieline/demo")  # where nobody can read what root's home hides
+SYSTEM_PYTHONS = ("/usr/local/bin/python3", "/usr/bin/python3")
+ISSUE = 'issue = IssueClass(db, "issue",\n'
+SETTINGS = {
+    ("tracker", "name"): "Kestrel maintenance",
+    ("web", "api_failed_login_limit"): "1000",
+    ("mail", "debug"): "/dev/null",  # notifications go nowhere: there is no mail server
+}
+
+
+class Roundup(DemoSystem):
+    """`url` ends with the tracker's name; REST is at `url + "/rest/data/"`; see docs/systems/roundup.md.
+
+    Roundup refuses to run as root. Started by root it runs as `nobody`, with an environment and a folder that
+    `nobody` can reach: below the given folders where that is so, else below /var/cache.
+    """
+
+    name = "roundup"
+    title = "Roundup (maintenance)"
+    requirements = ("roundup==2.6.*",)
+
+    def __init__(self, home: Path, work: Path, *, port: int | None = None) -> None:
+        self._user_name = UNPRIVILEGED if os.getuid() == 0 else None
+        self._borrowed: Path | None = None
+        reached = self._user_name is None or all(map(is_reachable, (home, work)))
+        if self._user_name and not is_reachable(home):
+            home = SHARED
+        super().__init__(home, work, port=port)
+        if not reached and not is_reachable(work):
+            SHARED.mkdir(parents=True, exist_ok=True)
+            self._borrowed = Path(tempfile.mkdtemp(prefix="run-", dir=SHARED))
+            self._borrowed.chmod(0o755)
+            self.data = self._borrowed / self.name
+        if self._user_name:
+            folder = self.environment.folder
+            self.environment = Environment(self.name, folder, self.requirements, base=python_for_all())
+
+    @property
+    def url(self) -> str:
+        """The tracker."""
+        return f"http://127.0.0.1:{self.port}/demo"
+
+    @property
+    def database(self) -> Path:
+        """The tracker's own SQLite file."""
+        return self.data / "tracker" / "db" / "db"
+
+    def forget(self) -> None:
+        """Remove the folder that had to be outside the work folder, if there is one."""
+        if self._borrowed is not None:
+            shutil.rmtree(self._borrowed, ignore_errors=True)
+
+    def _seed(self, folder: Path, access: Access, progress: Progress) -> None:
+        tracker = folder / "tracker"
+        admin = self.environment.python.with_name("roundup-admin")
+        web = "tracker_web=http://127.0.0.1:1/demo/,mail_domain=kestrel.example,mail_host=127.0.0.1"
+        self._run([admin, "-i", tracker, "install", "classic", "sqlite", web], folder, {})
+        schema = tracker / "schema.py"
+        text = schema.read_text()
+        if ISSUE not in text:
+            raise DemoFailed(f"{self.title}: its schema has no issue class where it was expected ({schema}).")
+        schema.write_text(text.replace(ISSUE, ISSUE + "                asset=String(),\n"))
+        configure(tracker / "config.ini", SETTINGS)
+        self._run([admin, "-i", tracker, "initialise", access.password], folder, {})
+
+    def _serve(self) -> Child:
+        tracker = self.data / "tracker"
+        configure(tracker / "config.ini", {("tracker", "web"): f"{self.url}/"})
+        if self._user_name:
+            give(tracker, self._user_name)
+        server = self.environment.python.with_name("roundup-server")
+        options = ["-n", "127.0.0.1", "-p", str(self.port), "-t", "thread", f"demo={tracker}"]
+        return Child(
+            [self.environment.python, server, *options],
+            cwd=self.data,
+            log=self.log,
+            env={"HOME": str(tracker)},
+            user=self._user_name,
+        )
+
+    def _answers(self) -> bool:
+        access = self.access
+        secret = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
+        return ask(f"{self.url}/rest/data/priority", headers={"Authorization": f"Basic {secret}"}) is not None
+
+
+def configure(file: Path, settings: dict[tuple[str, str], str]) -> None:
+    """Change settings of a tracker's config.ini; its comments stay."""
+    parser = configparser.RawConfigParser()
+    parser.read(file)
+    lines, section = [], ""
+    for line in file.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[] ")
+        name = line.partition("=")[0].strip()
+        value = settings.get((section, name))
+        lines.append(line if value is None or line.startswith("#") else f"{name} = {value}")
+    file.write_text("\n".join(lines) + "\n")
+
+
+def is_reachable(path: Path) -> bool:
+    """Whether any user may read below the path, as far as its folders exist already."""
+    path = path.absolute()
+    existing = [folder for folder in (path, *path.parents) if folder.exists()]
+    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in existing)
+
+
+def python_for_all() -> str:
+    """A Python that any user may run.
+
+    Raises:
+        DemoFailed: where there is none.
+    """
+    for candidate in (sys.executable, *SYSTEM_PYTHONS):
+        real = Path(candidate).resolve()
+        if real.exists() and is_reachable(real):
+            return str(real) if candidate == sys.executable else candidate
+    raise DemoFailed(
+        "Roundup refuses to run as root, and no Python here can be run by another user. "
+        "Start the demo as an ordinary user, or install the system's python3."
+    )
+
+
+def give(folder: Path, user: str) -> None:
+    """Make the user the owner of a folder and all in it."""
+    owner = pwd.getpwnam(user)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner.pw_uid, owner.pw_gid)

@@ -1,0 +1,1 @@
+"""What runs inside the systems' own environments: their settings and the data they begin with."""

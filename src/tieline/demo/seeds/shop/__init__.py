@@ -1,0 +1,1 @@
+"""The site of the demo's webshop, a django-oscar project."""

@@ -1,0 +1,126 @@
+"""The systems without Tieline, for trying a connector: `python -m tieline.demo.systems up|down|orders|requests|proof`."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from tieline.demo.children import DemoFailed, wait_until
+from tieline.demo.system import Access, DemoSystem, default_home
+from tieline.demo.systems import company, running
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What one needs to know of a system that runs."""
+
+    url: str
+    database: str
+    log: str
+    access: Access
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; 0 is good, 1 failed."""
+    chosen = parser().parse_args(arguments)
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    try:
+        return int(chosen.do(chosen))
+    except DemoFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m tieline.demo.systems", description=__doc__)
+    top.add_argument("--work", type=Path, default=Path(".demo"), help="folder for data and logs")
+    commands = top.add_subparsers(required=True)
+
+    up_ = commands.add_parser("up", help="start with fresh data and stay until Ctrl-C or `down`")
+    up_.add_argument(
+        "--home", type=Path, default=default_home(), help="folder for what is installed and prepared once"
+    )
+    up_.add_argument("--shop-port", type=int)
+    up_.add_argument("--erp-port", type=int)
+    up_.add_argument("--maintenance-port", type=int)
+    up_.set_defaults(do=up)
+
+    commands.add_parser("down", help="end what `up` started").set_defaults(do=down)
+    return top
+
+
+def up(chosen: argparse.Namespace) -> int:
+    """Start the systems, write `systems.json` into the work folder, stay until told to end."""
+    began = time.monotonic()
+
+    def progress(system: str, text: str, _done: float | None) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {system:<8} {text}", flush=True)
+
+    ended = threading.Event()
+    with (chosen.work / "up.pid").open("a+") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed(f"Systems run in {chosen.work} already; `down` ends them.") from None
+        mark.truncate(0)
+        mark.write(str(os.getpid()))
+        mark.flush()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        signal.signal(signal.SIGINT, lambda *_: ended.set())
+        systems = company(chosen.home, chosen.work, (chosen.shop_port, chosen.erp_port, chosen.maintenance_port))
+        with running(systems, progress):
+            write_down(chosen.work, systems)
+            for system in systems:
+                print(f"{system.title}: {system.url}  {system.database}")
+            print("Running. Ctrl-C ends it.", flush=True)
+            ended.wait()
+        for system in systems:
+            system.forget()
+        (chosen.work / "systems.json").unlink()
+    return 0
+
+
+def down(chosen: argparse.Namespace) -> int:
+    """End what `up` started in the same work folder, and wait until it is gone."""
+    with (chosen.work / "up.pid").open("a+") as mark:
+        if not is_held(mark):
+            print("Nothing runs here.")
+            return 0
+        mark.seek(0)
+        os.kill(int(mark.read()), signal.SIGTERM)
+        if not wait_until(lambda: not is_held(mark), 30):
+            raise DemoFailed("The systems did not end within 30 s.")
+    return 0
+
+
+def write_down(work: Path, systems: Sequence[DemoSystem]) -> None:
+    """Keep addresses and access for the other commands, readable by the user alone."""
+    known = {s.name: Running(s.url, str(s.database), str(s.log), s.access) for s in systems}
+    file = work / "systems.json"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(known)))
+
+
+def is_held(mark: IO[str]) -> bool:
+    """Whether another process holds the lock on the file."""
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(mark, fcntl.LOCK_UN)
+    return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

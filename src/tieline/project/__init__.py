@@ -1,0 +1,143 @@
+"""A project: `tieline.toml` and the Python beside it, read into a landscape.
+
+Every mistake of a project is found in one reading and raised together, each with its file, its line
+and its remedy.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tieline.errors import ConfigurationError, Mistake
+from tieline.process import Process
+from tieline.project import sections
+from tieline.project.code import Code
+from tieline.project.findings import PROJECT_FILE, Findings, Place
+from tieline.project.lines import line_numbers
+from tieline.project.rules import World, Written, complete
+from tieline.project.sections import Mastery
+from tieline.project.table import Table
+from tieline.system import Landscape, System
+
+__all__ = ["PROJECT_FILE", "Mastery", "Project", "find", "load", "read"]
+
+_MOST_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A landscape as its project declares it, with what was noticed and what only people need.
+
+    `warnings` are allowed, and seldom meant; `mastery` says by entity who is right where systems
+    feed each other; `process_owners` are by process.
+    """
+
+    landscape: Landscape
+    warnings: tuple[Mistake, ...] = ()
+    mastery: Mapping[str, Mastery] = field(default_factory=dict)
+    process_owners: Mapping[str, str] = field(default_factory=dict)
+
+
+def find(start: Path) -> Path | None:
+    """The folder at or above `start` that holds a project file; None where there is none."""
+    start = start.resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / PROJECT_FILE).is_file()), None)
+
+
+def load(folder_or_file: Path | str) -> Landscape:
+    """The landscape of the project in a folder, or of its `tieline.toml`.
+
+    Raises:
+        ConfigurationError: with every mistake of the project, in order of file and line.
+    """
+    return read(folder_or_file).landscape
+
+
+def read(folder_or_file: Path | str) -> Project:
+    """The project in a folder, or of its `tieline.toml`, warnings included.
+
+    Raises:
+        ConfigurationError: with every mistake of the project, in order of file and line.
+    """
+    given = Path(folder_or_file).resolve()
+    file = given / PROJECT_FILE if given.is_dir() else given
+    findings = Findings()
+    top = _parsed(file, findings)
+    code = Code(file.parent, findings)
+    project = None if top is None else _project(top, code, file.parent, findings)
+    if project is None or findings.mistakes:
+        code.forget()
+        raise ConfigurationError(*findings.mistakes)
+    return project
+
+
+def _parsed(file: Path, findings: Findings) -> Table | None:
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES + 1).decode().replace("\r\n", "\n")
+    except (OSError, ValueError) as error:
+        what = (error.strerror or str(error)) if isinstance(error, OSError) else "this is no UTF-8 text"
+        findings.mistake(Place(file.name), what, f"put a {PROJECT_FILE} there; `tieline new` makes one to start from")
+        return None
+    if len(text) > _MOST_BYTES:
+        findings.mistake(Place(), "too large for a project file", f"stay below {_MOST_BYTES} bytes")
+        return None
+    try:
+        values = tomllib.loads(text)
+        return Table(values, (), line_numbers(text), findings)
+    except (ValueError, RecursionError) as error:
+        where, what = _syntax(error)
+        findings.mistake(where, f"no valid TOML: {what}", "correct this line; nothing below it was looked at")
+        return None
+
+
+def _syntax(error: Exception) -> tuple[Place, str]:
+    what, _, at = str(error).rpartition(" (at ")
+    line = "".join(letter for letter in at.partition(",")[0] if letter.isdigit())
+    return Place(line=int(line or 1)), what or str(error).replace("(at end of document)", "").strip()
+
+
+def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Project:
+    head = top.table("tieline")
+    name = head.required("name", '[tieline] name = "…", what this landscape is called')
+    store = sections.store(head, folder, Landscape(name="").store)
+    head.close()
+    entities = code.entities()
+    buses = {bus: sections.bus(table, bus, folder) for bus, table in top.tables("buses")}
+    systems = {one: sections.system(table, one, code, folder) for one, table in top.tables("systems")}
+    processes, owners = _processes(top, code, systems)
+    places = [*systems, *processes]
+    mastery = {one: sections.mastery(table, one, entities, places) for one, table in top.tables("entities")}
+    written = [Written(sections.flow(table, one), table) for one, table in top.tables("flows")]
+    top.close()
+    world = World(entities, systems, processes, buses, mastery, code, findings)
+    flows = complete(world, written)
+    landscape = Landscape(
+        name=name,
+        store=store,
+        folder=folder,
+        buses={bus: url for bus, url in buses.items() if url},
+        systems=_usable(systems),
+        processes=_usable(processes),
+        flows=flows,
+        entities=entities or {},
+    )
+    return Project(landscape=landscape, warnings=findings.warnings, mastery=mastery, process_owners=owners)
+
+
+def _processes(
+    top: Table, code: Code, systems: Mapping[str, System | None]
+) -> tuple[dict[str, Process | None], dict[str, str]]:
+    processes, owners = {}, {}
+    for name, table in top.tables("processes"):
+        if name in systems:
+            top.findings.mistake(table.place(), f"{name!r} is a system already", "give the process another name")
+        owners[name] = table.text("owner")
+        processes[name] = sections.process(table, name, code)
+    return processes, owners
+
+
+def _usable(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}

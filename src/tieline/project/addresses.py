@@ -1,0 +1,47 @@
+"""Which addresses a store and a bus may have, and what is said of one that does not fit."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+STORES: Final = ("sqlite", "postgresql", "memory")
+BUSES: Final = STORES
+LATER: Final = {"nats": "NATS JetStream", "amqp": "RabbitMQ", "amqps": "RabbitMQ", "kafka": "Kafka"}
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of an address, in lower case; empty where there is none."""
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def refused_store(url: str) -> tuple[str, str] | None:
+    """What is wrong with the address of a store, and the remedy."""
+    return _refused(url, "store", STORES)
+
+
+def refused_bus(url: str) -> tuple[str, str] | None:
+    """What is wrong with the address of a bus, and the remedy."""
+    scheme = scheme_of(url)
+    if scheme in LATER:
+        what = f"{scheme}:// is {LATER[scheme]}, which comes with a later version"
+        return what, "leave url out for the store's own bus, or use postgresql://… or sqlite:///…"
+    return _refused(url, "bus", BUSES)
+
+
+def password_in_the_open(url: str) -> bool:
+    """Whether a password stands in an address itself; a reference to one does not count."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return False
+    return bool(password) and not (password or "").startswith("${")
+
+
+def _refused(url: str, kind: str, schemes: tuple[str, ...]) -> tuple[str, str] | None:
+    scheme = scheme_of(url)
+    if scheme not in schemes:
+        known = ", ".join(f"{name}://" for name in schemes)
+        what = f"a {kind} cannot be at {scheme}://" if scheme else f"the address of a {kind} begins with its kind"
+        return what, f"use one of: {known}"
+    if scheme == "sqlite" and not url.partition("://")[2].startswith("/"):
+        return "a SQLite address has three slashes", "write sqlite:///path/in/the/project.db"
+    return None

@@ -1,0 +1,358 @@
+"""What all ways of applying a batch share: mapping to changes, references, parking, accounting."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from tieline.connector import Change, HeldRow, LegState, Record
+from tieline.entity import Entity, Event, Ref, decode_many, digest, references
+from tieline.errors import MissingReference, Reject, RetryLater, TielineError
+from tieline.ledger import Fence, Ledger, ParkedRow, Stores
+from tieline.message import Outcome, Reason, pack_message
+from tieline.runner.decide import Decision, Work, decide, reason_of
+from tieline.runner.plan import LegPlan
+from tieline.runner.requests import Request, ask
+
+_ASK_AGAIN: Final = 60.0  # seconds after which a missing reference is asked for again
+
+
+@dataclass(slots=True)
+class Holding:
+    """What a worker holds of a leg: its partitions of one channel, their tokens and states."""
+
+    channel: str
+    tokens: dict[int, int] = field(default_factory=dict)
+    states: dict[int, LegState] = field(default_factory=dict)
+    lease: str = ""
+
+    def fences(self) -> list[Fence]:
+        """Proof of every partition's lease."""
+        return [Fence(f"{self.lease}/{p}", token) for p, token in self.tokens.items()]
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What an apply came to, on its way into the ledger."""
+
+    counts: dict[int, Counter[str]] = field(default_factory=dict)
+    kept_here: Counter[str] = field(default_factory=Counter)  # outcomes of messages that were parked before
+    held: list[HeldRow] = field(default_factory=list)
+    parked: list[ParkedRow] = field(default_factory=list)
+    unparked: list[tuple[str, bytes]] = field(default_factory=list)
+    woken: list[str] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
+
+    def count(self, work: Work, outcome: Outcome) -> None:
+        """Count a message once, at the partition it came through."""
+        self.counts.setdefault(work.partition, Counter())[outcome] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A leg's parked rows by key, the oldest by subject (events only), and the ledger's time."""
+
+    by_key: Mapping[str, ParkedRow]
+    by_subject: Mapping[str, ParkedRow]
+    now: float
+
+
+class Behind(RetryLater):
+    """An earlier event of the same subject has not been applied."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"waits behind an earlier event of {subject!r}")
+
+
+class Applier(Protocol):
+    """One way of bringing a batch into a target."""
+
+    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+        """Apply works and move the holding's positions to `moves` (counts are added here).
+
+        Raises:
+            Unavailable, AccessRefused: the target; nothing moved, what was confirmed stays confirmed.
+            Fenced: the lease has passed on.
+        """
+        ...
+
+
+class TargetIds:
+    """The target's ids of everything a batch refers to, loaded at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def learn(self, entity: str, key: str, target_id: str) -> None:
+        """Remember one identity."""
+        self._known[entity, key] = target_id
+
+    def __call__(self, ref: "Ref[Any] | str", entity: type[Entity] | None = None) -> str:
+        """The target's id.
+
+        Raises:
+            MissingReference: where the target does not have it yet; the message waits for it.
+        """
+        cls = entity or getattr(ref, "entity", None)
+        if cls is None:
+            raise Reject("ids() needs a Ref of a decoded entity, or the entity's class beside a key")
+        name = cls.__name__
+        found = self._known.get((name, str(ref)))
+        if found is None:
+            raise MissingReference(name, str(ref))
+        return found
+
+
+LoadHeld = Callable[[str, Sequence[str]], Awaitable[Iterable[HeldRow]]]
+
+
+class Desk:
+    """The clerk's side of applying: the same for targets with transactions and without."""
+
+    def __init__(self, leg: LegPlan, ledger: Ledger) -> None:
+        self.leg = leg
+        self.ledger = ledger
+        self.event = issubclass(leg.entity, Event)
+        self._references = references(leg.entity)
+
+    async def waiting_for(self, works: Sequence[Work]) -> "Waiting":
+        """What of these keys and subjects is parked on this leg."""
+        leg, keys = self.leg.name, list({w.message.key for w in works})
+        subjects = list({w.subject for w in works}) if self.event else []
+
+        def load(stores: Stores) -> tuple[list[ParkedRow], list[ParkedRow], float]:
+            ahead = stores.parked.by_subject(leg, subjects) if subjects else []
+            return stores.parked.by_key(leg, keys), ahead, stores.now()
+
+        rows, ahead, now = await self.ledger.transact(load)
+        blocked: dict[str, ParkedRow] = {}
+        for row in ahead:
+            other = blocked.get(row.subject)
+            if other is None or row.version < other.version:
+                blocked[row.subject] = row
+        return Waiting({row.key: row for row in rows}, blocked, now)
+
+    def decide(self, works: Sequence[Work], held: Iterable[HeldRow], waiting: "Waiting") -> Decision:
+        """Sort the works; see `tieline.runner.decide`."""
+        return decide(
+            works,
+            source=self.leg.source.name,
+            target=self.leg.target,
+            event=self.event,
+            held=held,
+            parked=waiting.by_key,
+            blocked=waiting.by_subject,
+        )
+
+    def referred(self, works: Sequence[Work]) -> tuple[list[Entity | Reject | None], dict[type[Entity], set[str]]]:
+        """The works' decoded entities (None for deletes) and the keys they refer to, by entity."""
+        living = [w for w in works if not w.message.deleted]
+        decoded = iter(decode_many(self.leg.entity, [w.message.data for w in living]))
+        entities = [None if w.message.deleted else next(decoded) for w in works]
+        wanted: dict[type[Entity], set[str]] = {}
+        for entity in entities:
+            if isinstance(entity, Entity):
+                for ref in self._references(entity):
+                    wanted.setdefault(ref.entity, set()).add(str(ref))
+        return entities, wanted
+
+    async def identities(self, wanted: Mapping[type[Entity], set[str]], load: LoadHeld) -> TargetIds:
+        """Load the identities of a batch: from held, and failing that from the target itself."""
+        ids = TargetIds()
+        for entity, keys in wanted.items():
+            name = entity.__name__
+            found: set[str] = set()
+            for row in await load(name, list(keys)):
+                if row.message_id and not row.deleted:
+                    ids.learn(name, row.key, row.target_id or row.key)
+                    found.add(row.key)
+            if missing := sorted(keys - found):
+                for key, target_id in (await self._ask_target(entity, missing)).items():
+                    ids.learn(name, key, target_id)
+        return ids
+
+    async def _ask_target(self, entity: type[Entity], keys: Sequence[str]) -> dict[str, str]:
+        sink, connector, settings = self.leg.sinks.get(entity), self.leg.connector, self.leg.settings
+        if sink is None or sink.match is None or connector is None or settings is None:
+            return {}
+        if not connector.capabilities(sink.resource).lookup:
+            return {}
+        found = await connector.lookup(sink.resource, keys, by=sink.match)
+        return {
+            key: settings.identify(sink.resource, record)
+            for key, record in zip(keys, found, strict=True)
+            if record is not None
+        }
+
+    def to_change(self, work: Work, entity: Entity | Reject | None, ids: TargetIds) -> Change | None:
+        """The change that a message asks of the target; None where the sink filters it.
+
+        Raises:
+            TielineError: where it cannot be made; anything else the mapping raises becomes `Reject`.
+        """
+        sink = self.leg.sink
+        assert sink is not None
+        if isinstance(entity, Reject):
+            raise entity
+        record: Record | None
+        if entity is None:
+            if sink.delete == "ignore":
+                return None
+            record = sink.delete(work.message.key) if callable(sink.delete) else None
+        else:
+            try:
+                record = sink.function(entity, ids) if sink.wants_ids else sink.function(entity)
+            except TielineError:
+                raise
+            except Exception as error:
+                raise Reject(f"the mapping {sink.name} raised {type(error).__name__}: {error}") from error
+            if record is None:
+                return None
+        return Change(
+            key=work.message.key,
+            message_id=work.message.id,
+            record=record,
+            target_id=work.target_id,
+            version_tag=work.held.version_tag if work.held else None,
+        )
+
+    def held_row(self, work: Work, target_id: str | None = None, version_tag: str | None = None) -> HeldRow:
+        """What the target has of the key now that this message is applied (or passed over for good)."""
+        message = work.message
+        return HeldRow(
+            key=message.key,
+            source=self.leg.source.name,
+            version=message.version,
+            message_id=message.id,
+            digest=b"" if message.deleted else digest(bytes(message.data)),
+            target_id=None if message.deleted else target_id or work.target_id,
+            version_tag=version_tag,
+            deleted=message.deleted,
+            step=len(self.leg.sink.steps) if self.leg.sink and not message.deleted else 0,
+        )
+
+    def park(self, work: Work, error: Exception, now: float) -> ParkedRow:
+        """The row under which a failed message waits."""
+        before = work.parked if work.parked and work.parked.message_id == work.message.id else None
+        attempt = before.attempt + 1 if before else 1
+        reason = Reason.ORDER if isinstance(error, Behind) else reason_of(error)
+        not_before = now
+        waits_for = None
+        if isinstance(error, Behind):
+            attempt -= 1
+        elif isinstance(error, RetryLater):
+            not_before = now + max(error.after or 0.0, self.leg.flow.retries.delay(attempt))
+        elif isinstance(error, MissingReference):
+            not_before, waits_for = now + _ASK_AGAIN, (error.entity, error.key)
+        elif reason is Reason.DOUBT:
+            not_before = getattr(error, "until", now + self.leg.settling)
+        elif reason is Reason.RETRY:
+            not_before = now + self.leg.flow.retries.delay(attempt)
+        if reason is Reason.RETRY and attempt >= self.leg.flow.retries.most():
+            reason, error = Reason.DEAD, Reject(f"gave up after {attempt} attempts: {error}")
+        return ParkedRow(
+            leg=self.leg.name,
+            key=work.message.key,
+            message_id=work.message.id,
+            version=work.message.version,
+            reason=reason,
+            message=pack_message(work.message),
+            error=str(error) or type(error).__name__,
+            subject=work.subject,
+            attempt=attempt,
+            not_before=not_before,
+            waits_for=waits_for,
+            partition=work.partition,
+            position=work.sequence,
+            parked_at=before.parked_at if before else now,
+        )
+
+    def settle(self, decision: Decision, waiting: "Waiting", settlement: Settlement) -> None:
+        """Count what needed no writing, and heal parked rows that held has overtaken."""
+        for work, outcome in decision.settled:
+            if work.parked is not None:
+                self._unpark(work, outcome, settlement)
+                continue
+            settlement.count(work, outcome)
+            row = waiting.by_key.get(work.message.key)
+            if row is not None and work.held is not None and row.version <= work.held.version:
+                self._heal(row, work.held.message_id, settlement)
+            if outcome in {Outcome.UNCHANGED, Outcome.STALE}:
+                settlement.woken.append(work.message.key)
+            elif outcome is Outcome.ECHO:
+                settlement.held.append(self._passed_over(work))
+
+    def _unpark(self, work: Work, outcome: Outcome, settlement: Settlement) -> None:
+        """A parked message turns out to be settled already: same id was counted when held moved."""
+        assert work.parked is not None
+        settlement.unparked.append((work.message.key, work.parked.message_id))
+        settlement.woken.append(work.message.key)
+        if outcome is not Outcome.UNCHANGED or work.held is None:
+            counted = Outcome.SUPERSEDED if outcome is Outcome.STALE else outcome
+            settlement.kept_here[counted] += 1
+
+    def _passed_over(self, work: Work) -> HeldRow:
+        row = self.held_row(work)
+        if work.held is None:
+            return row
+        return msgspec.structs.replace(row, digest=work.held.digest, target_id=work.held.target_id)
+
+    def done(self, work: Work, row: HeldRow, outcome: Outcome, waiting: "Waiting", into: Settlement) -> None:
+        """A message is applied (or filtered, or dropped): count it, keep held, heal and wake."""
+        into.count(work, outcome)
+        into.held.append(row)
+        into.woken.append(work.message.key)
+        waits = work.parked or waiting.by_key.get(work.message.key)
+        if waits is not None:
+            self._heal(waits, work.message.id, into)
+
+    def _heal(self, row: ParkedRow, held_id: bytes, into: Settlement) -> None:
+        into.unparked.append((row.key, row.message_id))
+        if row.message_id != held_id:
+            into.kept_here[Outcome.SUPERSEDED] += 1
+
+    def write_down(self, stores: Stores, settlement: Settlement) -> None:
+        """The ledger's part of a settlement, inside one of its transactions."""
+        leg = self.leg
+        counts = Counter(settlement.kept_here)
+        if settlement.unparked:
+            stores.parked.remove(leg.name, settlement.unparked)
+        if settlement.parked:
+            counts[Outcome.SUPERSEDED] += len(stores.parked.put(settlement.parked))
+        if settlement.woken:
+            stores.parked.wake(leg.target, leg.entity.__name__, settlement.woken)
+        if settlement.asked:
+            ask(stores, settlement.asked)
+        if +counts:
+            stores.legs.count(leg.name, counts=dict(+counts))
+
+    def resends(self, works: Iterable[Work], not_before: float) -> list[Request]:
+        """Ask other sources for their current values of keys whose row a delete drops."""
+        return [
+            Request("resend", row.source, f"{self.leg.name}", key=row.key, force=True, not_before=not_before)
+            for work in works
+            if work.message.deleted
+            for row in work.others
+            if row.message_id and not row.deleted
+        ]
+
+
+def moved(
+    moves: Mapping[int, LegState], states: Mapping[int, LegState], tokens: Mapping[int, int], settlement: Settlement
+) -> dict[int, LegState]:
+    """New states of all partitions that moved or counted: position from `moves`, counts added up."""
+    result: dict[int, LegState] = {}
+    for partition in moves.keys() | settlement.counts.keys():
+        before = states.get(partition, LegState())
+        to = moves.get(partition, before)
+        counts = Counter(before.counts)
+        counts.update(settlement.counts.get(partition, {}))
+        result[partition] = LegState(
+            position=max(to.position, before.position),
+            sequence=max(to.sequence, before.sequence),
+            token=tokens.get(partition, before.token),
+            counts=dict(counts),
+        )
+    return result

@@ -1,0 +1,365 @@
+"""Targets without transactions: claim, call, confirm; held lives in the ledger.
+
+A claim is kept before a call that cannot be repeated harmlessly, and closed by the commit that
+confirms it. Whoever finds a claim open asks the target what became of the call: "found" counts at
+once, "none" only after the system's settling time; nothing is ever tried again blindly.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+
+from tieline.adapter import Sink
+from tieline.connector import Change, Connector, HeldRow, LegState, Record, Result
+from tieline.entity import Entity
+from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, TielineError, Unavailable
+from tieline.ledger import Stores
+from tieline.message import Outcome, Version
+from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
+from tieline.runner.decide import Work
+from tieline.runner.gaps import Gap, gap
+from tieline.runner.requests import Request, ask
+
+log = structlog.get_logger()
+
+_SLICE: Final = 50  # calls in flight that one kill can leave in doubt
+
+
+class Unsettled(InDoubt):
+    """Still in doubt; `until` is the ledger's time from which a look-up that finds nothing counts."""
+
+    def __init__(self, reason: str, until: float) -> None:
+        super().__init__(reason)
+        self.until = until
+
+
+@dataclass(slots=True)
+class _Call:
+    """A work and what is asked of the target for it. `row` is the held row as it will be confirmed."""
+
+    work: Work
+    change: Change
+    fresh: bool  # the target has no row of this key as far as anyone knows
+    step: int = 0
+
+
+class ClaimedApplier:
+    """Applies a batch by calls, in slices, each claimed and confirmed in the ledger."""
+
+    def __init__(self, desk: Desk, connector: Connector) -> None:
+        self._desk = desk
+        self._connector = connector
+        assert desk.leg.sink is not None
+        self._sink: Sink = desk.leg.sink
+        facts = connector.capabilities(self._sink.resource)
+        self._claims = not facts.upsert or bool(self._sink.steps)
+        self._can_ask = facts.lookup
+
+    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+        """See `Applier`."""
+        desk, entity = self._desk, self._desk.leg.entity.__name__
+        waiting = await desk.waiting_for(works)
+        held = await self._held(entity, list({w.message.key for w in works}))
+        decision = desk.decide(works, held, waiting)
+        final = Settlement()
+        desk.settle(decision, waiting, final)
+        for work in decision.dropped:
+            desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, final)
+        failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
+        calls = await self._calls(decision.apply, waiting, failures, final)
+        calls = await self._settle_doubts(calls, waiting.now, failures)
+        for piece in self._slices(calls, failures):
+            await self._call(piece, waiting, failures, final, holding)
+        asked = [*decision.behind, *decision.apply]
+        final.parked = [desk.park(w, failures[id(w)], waiting.now) for w in asked if id(w) in failures]
+        final.asked = desk.resends([call.work for call in calls if id(call.work) not in failures], 0.0)
+        new = moved(moves, holding.states, holding.tokens, final)
+
+        def finish(stores: Stores) -> None:
+            stores.held.put(desk.leg.held_in, entity, final.held)
+            desk.write_down(stores, final)
+            self._recheck(stores, final)
+            stores.legs.move(desk.leg.name, holding.channel, new)
+
+        await gap(Gap.CONFIRMED)
+        await desk.ledger.transact(finish, holding.fences())
+        holding.states.update(new)
+        await gap(Gap.MOVED)
+
+    async def _held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
+        target = self._desk.leg.held_in
+        return await self._desk.ledger.transact(lambda s: s.held.get(target, entity, keys))
+
+    def _recheck(self, stores: Stores, final: Settlement) -> None:
+        """What a message waits for may have come while it was on its way into the parked store."""
+        leg = self._desk.leg
+        for row in final.parked:
+            if row.waits_for is not None:
+                name, key = row.waits_for
+                if any(r.message_id and not r.deleted for r in stores.held.get(leg.held_in, name, [key])):
+                    stores.parked.wake(leg.target, name, [key])
+
+    # -- what to call --------------------------------------------------------------------------------
+
+    async def _calls(
+        self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
+    ) -> list[_Call]:
+        desk = self._desk
+        entities, wanted = desk.referred(works)
+        ids = await desk.identities(wanted, self._held)
+        calls = []
+        for work, entity in zip(works, entities, strict=True):
+            try:
+                change = self._change(work, entity, ids)
+            except TielineError as error:
+                failures[id(work)] = error
+                continue
+            if change is None:
+                desk.done(work, desk.held_row(work), Outcome.FILTERED, waiting, final)
+            else:
+                step = work.held.step if work.held else 0
+                calls.append(_Call(work, change, fresh=change.target_id is None, step=step))
+        return calls
+
+    def _change(self, work: Work, entity: Entity | Reject | None, ids: TargetIds) -> Change | None:
+        complete = work.held is not None and bool(work.held.message_id) and not work.held.deleted
+        if self._sink.frozen and complete and not work.force:
+            raise Reject(self._sink.frozen)
+        return self._desk.to_change(work, entity, ids)
+
+    async def _settle_doubts(
+        self, calls: Sequence[_Call], now: float, failures: dict[int, TielineError]
+    ) -> list[_Call]:
+        """Ask the target what became of calls that were begun and never confirmed."""
+        doubtful = [call for call in calls if _claim(call.work) is not None and call.fresh and call.change.record]
+        if not doubtful:
+            return list(calls)
+        match = self._sink.match
+        if match is None or not self._can_ask:
+            for call in doubtful:
+                failures[id(call.work)] = Unsettled(
+                    f"{self._desk.leg.target} may or may not have {call.work.message.key!r} and cannot be asked; "
+                    "look there, then: tieline parked replay (it is not there) or drop (it is)",
+                    until=1e12,
+                )
+            return [call for call in calls if id(call.work) not in failures]
+        values = [str((call.change.record or {}).get(match)) for call in doubtful]
+        found = await self._connector.lookup(self._sink.resource, values, by=match)
+        for call, record in zip(doubtful, found, strict=True):
+            claim = _claim(call.work)
+            assert claim is not None
+            until = claim.claimed_at + self._desk.leg.settling
+            if record is not None:
+                call.change = msgspec.structs.replace(call.change, target_id=self._identify(record))
+                call.fresh = False
+                log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=call.work.message.key)
+            elif now < until:
+                failures[id(call.work)] = Unsettled(
+                    f"a call for {call.work.message.key!r} was cut off; {self._desk.leg.target} does not show it yet",
+                    until,
+                )
+        return [call for call in calls if id(call.work) not in failures]
+
+    def _identify(self, record: Record) -> str:
+        settings = self._desk.leg.settings
+        assert settings is not None
+        return settings.identify(self._sink.resource, record)
+
+    def _slices(self, calls: Sequence[_Call], failures: dict[int, TielineError]) -> Iterator[list[_Call]]:
+        """Calls in slices; of an event's subject one at a time, and none after a failed one."""
+        if not self._desk.event:
+            for start in range(0, len(calls), _SLICE):
+                yield list(calls[start : start + _SLICE])
+            return
+        rest = list(calls)
+        while rest:
+            piece: list[_Call] = []
+            later: list[_Call] = []
+            subjects: set[str] = set()
+            for call in rest:
+                if call.work.subject in subjects or len(piece) == _SLICE:
+                    later.append(call)
+                else:
+                    subjects.add(call.work.subject)
+                    piece.append(call)
+            yield piece
+            stuck = {call.work.subject for call in piece if id(call.work) in failures}
+            for call in later:
+                if call.work.subject in stuck:
+                    failures[id(call.work)] = Behind(call.work.subject)
+            rest = [call for call in later if call.work.subject not in stuck]
+
+    # -- claim, call, confirm --------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        calls: list[_Call],
+        waiting: Waiting,
+        failures: dict[int, TielineError],
+        final: Settlement,
+        holding: Holding,
+    ) -> None:
+        if self._claims:
+            calls = await self._claim(calls, failures, holding)
+            await gap(Gap.CLAIMED)
+        if not calls:
+            return
+        results = await self._write(calls)
+        outage = await self._confirm(calls, results, waiting, failures, final, holding)
+        if outage is not None:
+            raise outage
+
+    async def _claim(self, calls: list[_Call], failures: dict[int, TielineError], holding: Holding) -> list[_Call]:
+        """Claim keys, unless somebody else's claim came between; that key is then in doubt."""
+        desk, entity = self._desk, self._desk.leg.entity.__name__
+        settling = desk.leg.settling
+
+        def claim(stores: Stores) -> dict[str, float]:
+            keys = [call.work.message.key for call in calls]
+            now = stores.now()
+            taken: dict[str, float] = {}
+            before = {call.work.message.key: _claim(call.work) for call in calls}
+            for row in stores.held.get(desk.leg.held_in, entity, keys):
+                known = before[row.key]
+                if row.claim and (known is None or (known.claim, known.claimed_at) != (row.claim, row.claimed_at)):
+                    taken[row.key] = row.claimed_at + settling
+            rows = [self._claimed(call, now) for call in calls if call.work.message.key not in taken]
+            stores.held.put(desk.leg.held_in, entity, rows)
+            return taken
+
+        taken = await desk.ledger.transact(claim, holding.fences())
+        for call in calls:
+            until = taken.get(call.work.message.key)
+            if until is not None:
+                failures[id(call.work)] = Unsettled("another call for this key is under way", until)
+        return [call for call in calls if call.work.message.key not in taken]
+
+    def _claimed(self, call: _Call, now: float) -> HeldRow:
+        work = call.work
+        row = work.held or HeldRow(
+            key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
+        )
+        return msgspec.structs.replace(row, claim=work.message.id, claimed_at=now, claim_version=work.message.version)
+
+    async def _write(self, calls: Sequence[_Call]) -> list[Result]:
+        """Write, then take what was written through its steps."""
+        results = list(await self._connector.write(self._sink.resource, [call.change for call in calls]))
+        await gap(Gap.CALLED)
+        if not self._sink.steps:
+            return results
+        open_steps = await self._open_steps(calls, results)
+        for number, step in enumerate(self._sink.steps):
+            chosen = [i for i, r in enumerate(results) if r.error is None and number in open_steps[i]]
+            if not chosen:
+                continue
+            ids = [results[i].target_id or "" for i in chosen]
+            stepped = await self._connector.call(self._sink.resource, step.action, ids)
+            await gap(Gap.STEPPED)
+            for i, one in zip(chosen, stepped, strict=True):
+                if one.error is None:
+                    calls[i].step = number + 1
+                else:
+                    results[i] = msgspec.structs.replace(results[i], error=one.error)
+        return results
+
+    async def _open_steps(self, calls: Sequence[_Call], results: Sequence[Result]) -> list[set[int]]:
+        """Which steps each document still has before it: all for a new one, else as its record says."""
+        steps = self._sink.steps
+        every = set(range(len(steps)))
+        pending = [every if call.change.record is not None else set() for call in calls]
+        known = [i for i, call in enumerate(calls) if not call.fresh and results[i].error is None and pending[i]]
+        if known:
+            ids = [results[i].target_id or "" for i in known]
+            records = await self._connector.lookup(self._sink.resource, ids) if self._can_ask else [None] * len(ids)
+            for i, record in zip(known, records, strict=True):
+                pending[i] = {
+                    number
+                    for number, step in enumerate(steps)
+                    if not (step.done_when(record) if step.done_when and record else number < calls[i].step)
+                }
+        return pending
+
+    async def _confirm(
+        self,
+        calls: Sequence[_Call],
+        results: Sequence[Result],
+        waiting: Waiting,
+        failures: dict[int, TielineError],
+        final: Settlement,
+        holding: Holding,
+    ) -> TielineError | None:
+        """Close claims and keep what is held, in one commit; gives the outage that cut the slice short."""
+        desk, entity = self._desk, self._desk.leg.entity.__name__
+        confirmed = Settlement()
+        outage: TielineError | None = None
+        rows: list[HeldRow] = []
+        for call, result in zip(calls, results, strict=True):
+            work = call.work
+            if result.error is None:
+                desk.done(
+                    work, desk.held_row(work, result.target_id, result.version_tag), Outcome.DONE, waiting, confirmed
+                )
+            elif isinstance(result.error, InDoubt):
+                failures[id(work)] = Unsettled(str(result.error), waiting.now + desk.leg.settling)
+            elif isinstance(result.error, Unavailable | AccessRefused):
+                outage = result.error
+                rows.append(self._released(call, result))
+            else:
+                failures[id(work)] = result.error
+                rows.append(self._released(call, result))
+        for partition, counts in confirmed.counts.items():
+            final.counts.setdefault(partition, type(counts)()).update(counts)
+        confirmed.counts = {}
+
+        def confirm(stores: Stores) -> None:
+            stores.held.put(desk.leg.held_in, entity, [*confirmed.held, *rows])
+            desk.write_down(stores, confirmed)
+
+        try:
+            await desk.ledger.transact(confirm, holding.fences())
+        except Fenced:
+            await self._flag_late(calls)
+            raise
+        return outage
+
+    def _released(self, call: _Call, result: Result) -> HeldRow:
+        """The row after a call that did not take effect, or not wholly: what is known stays known."""
+        row = call.work.held or HeldRow(
+            key=call.work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
+        )
+        return msgspec.structs.replace(
+            row, claim=b"", target_id=result.target_id or call.change.target_id or row.target_id, step=call.step
+        )
+
+    async def _flag_late(self, calls: Sequence[_Call]) -> None:
+        """We were taken over inside the call: it may have landed on a newer value. Send that again."""
+        leg = self._desk.leg
+        keys = [call.work.message.key for call in calls]
+
+        def flag(stores: Stores) -> None:
+            rows = stores.held.get(leg.held_in, leg.entity.__name__, keys)
+            sources = {(row.source, row.key) for row in rows if row.message_id}
+            sources |= {(leg.source.name, key) for key in keys}
+            legs = {(row.source, row.leg) for row in stores.legs.all() if row.target == leg.target}
+            ask(
+                stores,
+                [
+                    Request("resend", source, name, key=key, force=True, why="written late by a worker taken over")
+                    for source, key in sources
+                    for of, name in legs
+                    if of == source
+                ],
+            )
+            for key in keys:
+                stores.notes.put(f"late/{leg.name}/{key}", {"at": stores.now(), "leg": leg.name, "key": key})
+
+        await self._desk.ledger.transact(flag)
+        log.warning("written late", leg=leg.name, keys=len(keys))
+
+
+def _claim(work: Work) -> HeldRow | None:
+    """The key's open claim, whoever's it is."""
+    return next((row for row in (work.held, *work.others) if row is not None and row.claim), None)

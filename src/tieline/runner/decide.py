@@ -1,0 +1,163 @@
+"""What to do with a batch's messages at one target: pure, from what is held and parked there.
+
+The rules are those of docs/architecture.md, "Delivering"; the models in tests/models show what goes
+wrong without each.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tieline.connector import HeldRow
+from tieline.errors import InDoubt, MissingReference, RetryLater, Unavailable
+from tieline.ledger import ParkedRow
+from tieline.message import Message, Outcome, Reason
+
+
+@dataclass(slots=True)
+class Work:
+    """One message on its way into a target.
+
+    `sequence` is its batch's number; `parked` its own parked row where it is a retry. `force` asks to
+    write what is held already. `others` are held rows of the key from other sources.
+    """
+
+    message: Message
+    sequence: int
+    partition: int = 0
+    force: bool = False
+    parked: ParkedRow | None = None
+    held: HeldRow | None = None
+    others: list[HeldRow] = field(default_factory=list)
+
+    @property
+    def target_id(self) -> str | None:
+        """The target's own id of the key, from whichever source it is known."""
+        for row in (self.held, *self.others):
+            if row is not None and row.target_id is not None:
+                return row.target_id
+        return None
+
+    @property
+    def subject(self) -> str:
+        """What orders this message among others."""
+        return self.message.subject or self.message.key
+
+
+@dataclass(slots=True)
+class Decision:
+    """What becomes of a batch: `apply` is to be written; the rest is settled.
+
+    `settled` holds (work, outcome); `behind` must wait behind a parked event of their subject;
+    `dropped` are a person's decisions to let a parked message go;
+    `known` are redeliveries of what is parked already, which count as parked and nothing else.
+    """
+
+    apply: list[Work] = field(default_factory=list)
+    settled: list[tuple[Work, Outcome]] = field(default_factory=list)
+    behind: list[Work] = field(default_factory=list)
+    known: list[Work] = field(default_factory=list)
+    dropped: list[Work] = field(default_factory=list)
+
+
+def decide(
+    works: Sequence[Work],
+    *,
+    source: str,
+    target: str,
+    event: bool,
+    held: Iterable[HeldRow],
+    parked: Mapping[str, ParkedRow],
+    blocked: Mapping[str, ParkedRow] = {},
+) -> Decision:
+    """Sort a batch's messages, in order, by what is to be done with them.
+
+    `parked` maps keys and `blocked` subjects (events only) to this leg's parked rows.
+    """
+    by_key: dict[str, list[HeldRow]] = {}
+    for row in held:
+        by_key.setdefault(row.key, []).append(row)
+    decision = Decision()
+    newest = works if event else _newest(works, decision)
+    for work in newest:
+        work.held, work.others = None, []
+        for row in by_key.get(work.message.key, ()):
+            if row.source == source:
+                work.held = row
+            else:
+                work.others.append(row)
+        _decide_one(work, decision, target, event, parked, blocked)
+    return decision
+
+
+def _newest(works: Sequence[Work], decision: Decision) -> Iterable[Work]:
+    """Only the newest version of each key of an Entity; a forced one stands in for its equal."""
+    newest: dict[str, Work] = {}
+    for work in works:
+        key = work.message.key
+        other = newest.get(key)
+        if other is None:
+            newest[key] = work
+            continue
+        older, newer = (other, work) if _rank(work) >= _rank(other) else (work, other)
+        decision.settled.append((older, Outcome.SUPERSEDED))
+        newest[key] = newer
+    return newest.values()
+
+
+def _rank(work: Work) -> tuple[object, bool]:
+    return (work.message.version, work.force)
+
+
+def _decide_one(
+    work: Work,
+    decision: Decision,
+    target: str,
+    event: bool,
+    parked: Mapping[str, ParkedRow],
+    blocked: Mapping[str, ParkedRow],
+) -> None:
+    message, waits = work.message, parked.get(work.message.key)
+    row = work.held if work.held is not None and work.held.message_id else None
+    if row is not None and not work.force:
+        if row.message_id == message.id or event:
+            decision.settled.append((work, Outcome.UNCHANGED))
+            return
+        if message.version <= row.version:
+            decision.settled.append((work, Outcome.STALE))
+            return
+    if work.parked is None and waits is not None and message.version <= waits.version:
+        same = waits.message_id == message.id
+        if same and waits.position == work.sequence:
+            decision.known.append(work)
+        else:
+            decision.settled.append((work, Outcome.UNCHANGED if same else Outcome.STALE))
+        return
+    if message.origin == target:
+        decision.settled.append((work, Outcome.ECHO))
+        return
+    if work.parked is not None and work.parked.decision == "drop":
+        decision.dropped.append(work)
+        return
+    if event:
+        ahead = blocked.get(work.subject)
+        if ahead is not None and ahead.key != message.key and ahead.version < message.version:
+            decision.behind.append(work)
+            return
+    if message.deleted and row is None:
+        decision.settled.append((work, Outcome.UNCHANGED))
+        return
+    decision.apply.append(work)
+
+
+_REASONS: Final = (
+    (MissingReference, Reason.REFERENCE),
+    (InDoubt, Reason.DOUBT),
+    (RetryLater, Reason.RETRY),
+    (Unavailable, Reason.RETRY),
+)
+
+
+def reason_of(error: Exception) -> Reason:
+    """Why a message that failed with this error is parked."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.DEAD)

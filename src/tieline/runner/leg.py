@@ -1,0 +1,340 @@
+"""A leg at work: takes batches from its way, in order, applies them, retries what is parked.
+
+One task per leg and process. A leg's partitions are shared between workers by leases; whoever takes
+one starts behind the ledger's position. A target that is down pauses its leg, which then probes.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+
+from tieline.bus import Bus, Delivery
+from tieline.connector import LegState
+from tieline.errors import AccessRefused, Fenced, Reject, RetryLater, TielineError, Unavailable
+from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
+from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
+from tieline.runner.applying import Applier, Desk, Holding
+from tieline.runner.claimed import ClaimedApplier
+from tieline.runner.decide import Work
+from tieline.runner.gaps import Gap, gap
+from tieline.runner.internal import ProcessApplier
+from tieline.runner.plan import LegPlan
+from tieline.runner.shares import Shares
+from tieline.runner.transactional import TargetAhead, TransactionalApplier
+from tieline.runner.ways import RETIRED, Handover, drained, leave_way
+
+log = structlog.get_logger()
+
+_IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
+_PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
+_TRIM_EVERY: Final = 20  # batches
+_STUBBORN: Final = 3  # outages in a row, each with a good probe between, before messages go one at a time
+
+Progress = Callable[[str, int], None]
+
+
+class Leg:
+    """Delivers one leg's messages. `idle` and `paused` tell how it stands."""
+
+    def __init__(
+        self, plan: LegPlan, ledger: Ledger, buses: Mapping[str, Bus], handover: Handover, shares: Shares
+    ) -> None:
+        self.plan = plan
+        self.idle = False
+        self.paused = ""
+        self.progress: Progress = lambda leg, count: None
+        self._ledger = ledger
+        self._buses = buses
+        self._handover = handover
+        self._shares = shares
+        self._desk = Desk(plan, ledger)
+        self._applier = _applier(self._desk, plan)
+        self._holding = Holding("")
+        self._looked = 0.0
+        self._batches = 0
+        self._outages = 0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Deliver until told to stop; every failure has its next move here."""
+        await self._recall_pause()
+        while not stopping.is_set():
+            try:
+                await self._turn()
+            except Fenced:
+                self._holding = Holding("")
+                self._shares.lost()
+            except (Unavailable, AccessRefused) as error:
+                await self._pause(error, stopping)
+            except TielineError as error:
+                log.error("leg failed", leg=self.plan.name, error=str(error))
+                await _sleep(stopping, 5.0)
+        await self._release()
+
+    def look_again(self) -> None:
+        """Look at what is parked at the next turn."""
+        self._looked = 0.0
+
+    # -- one turn --------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
+        if row is None or row.paused == RETIRED:
+            self.idle = True
+            await asyncio.sleep(_IDLE)
+            return
+        way = row.ways[0]
+        await self._hold(way)
+        if not self._holding.tokens:
+            self.idle = True
+            await asyncio.sleep(_IDLE)
+            return
+        busy = await self._retry(way)
+        deliveries = await self._take(way, wait=0.0 if busy else _IDLE)
+        if deliveries:
+            self.idle = False
+            await gap(Gap.TAKEN)
+            await self._deliver(deliveries, way)
+        elif not busy:
+            await self._level(row, way)
+
+    async def _level(self, row: LegRow, way: Way) -> None:
+        """Nothing is left on this way: trim, and leave it where another one follows."""
+        await self._trim(way)
+        if way.until is not None and await self._ledger.transact(lambda s: drained(s, self.plan.name, way)):
+            await gap(Gap.SWITCHED)
+            await self._ledger.transact(lambda s: leave_way(s, self.plan.name), self._holding.fences())
+            log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
+            await self._release()
+            return
+        self.idle = True
+
+    async def _hold(self, way: Way) -> None:
+        """Take this worker's share of the way's partitions, starting behind the ledger's positions."""
+        if self._holding.channel != way.channel:
+            await self._release()
+            self._holding = Holding(way.channel, lease=f"leg:{self.plan.name}|{way.channel}")
+        wanted = await self._shares.of(self._holding.lease, way.partitions, self._holding.tokens)
+        if wanted == self._holding.tokens:
+            return
+        new = {p: token for p, token in wanted.items() if self._holding.tokens.get(p) != token}
+        states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
+        self._holding.tokens = wanted
+        kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
+        self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
+
+    async def _take(self, way: Way, wait: float) -> list[Delivery]:
+        after = {p: state.position for p, state in self._holding.states.items()}
+        found = self._handover.take(way.channel, after, MAX_MESSAGES)
+        if not found:
+            found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)
+        if way.until is not None:
+            found = [d for d in found if d.batch.sequence <= way.until]
+        return found
+
+    async def _deliver(self, deliveries: Sequence[Delivery], way: Way) -> None:
+        works: list[Work] = []
+        moves: dict[int, LegState] = {}
+        for delivery in deliveries:
+            partition, batch = delivery.partition, delivery.batch
+            passed = max(self._holding.states[partition].sequence, way.after)
+            if partition in moves:
+                passed = max(passed, moves[partition].sequence)
+            moves[partition] = LegState(position=delivery.position, sequence=max(passed, batch.sequence))
+            # Published twice by a relay, meant for another leg, or before this way's time.
+            if batch.sequence <= passed or batch.to not in {"", self.plan.name}:
+                continue
+            works.extend(Work(message, batch.sequence, partition, force=batch.force) for message in batch.messages)
+        if works:
+            await self._apply(works, moves)
+        else:
+            await self._pass_over(moves)
+        self.progress(self.plan.name, len(works))
+        self._batches += 1
+        if self._batches % _TRIM_EVERY == 0:
+            await self._trim(way)
+
+    async def _apply(self, works: Sequence[Work], moves: Mapping[int, LegState]) -> None:
+        try:
+            if self._outages >= _STUBBORN:
+                await self._one_by_one(works, moves)
+            else:
+                await self._applier.apply(works, moves, self._holding)
+        except TargetAhead as truth:
+            await self._catch_up(truth.states)
+            return
+        self._outages = 0
+
+    async def _one_by_one(self, works: Sequence[Work], moves: Mapping[int, LegState]) -> None:
+        """The target is well but this batch keeps failing it: park it all, then try each message alone."""
+        waiting = await self._desk.waiting_for(works)
+        if moves:
+            rows = [
+                self._desk.park(w, RetryLater("set apart: its batch kept failing", after=0), waiting.now)
+                for w in works
+            ]
+            await self._pass_over(moves, rows)
+            return
+        for work in works:
+            try:
+                await self._applier.apply([work], {}, self._holding)
+            except Unavailable as error:
+                assert self.plan.connector is not None
+                await self.plan.connector.check()
+                row = self._desk.park(work, RetryLater(str(error)), waiting.now)
+                await self._ledger.transact(partial(_park, rows=[row]), self._holding.fences())
+
+    async def _pass_over(self, moves: Mapping[int, LegState], parked: Sequence[ParkedRow] = ()) -> None:
+        """Move on in the ledger alone; what is parked on the way replaces what was parked before."""
+        states = {
+            p: msgspec.structs.replace(
+                self._holding.states[p], position=s.position, sequence=s.sequence, token=self._holding.tokens[p]
+            )
+            for p, s in moves.items()
+        }
+
+        def work(stores: Stores) -> None:
+            stores.legs.move(self.plan.name, self._holding.channel, states)
+            _park(stores, parked)
+
+        await self._ledger.transact(work, self._holding.fences())
+        self._holding.states.update(states)
+
+    async def _catch_up(self, states: dict[int, LegState]) -> None:
+        """The target committed and the ledger did not hear of it: copy, then go on from there."""
+        await self._ledger.transact(
+            lambda s: s.legs.move(self.plan.name, self._holding.channel, states), self._holding.fences()
+        )
+        self._holding.states.update(states)
+
+    async def _trim(self, way: Way) -> None:
+        positions = {p: state.position for p, state in self._holding.states.items() if state.position}
+        if positions and self._batches:
+            await self._buses[way.bus].done(way.channel, self.plan.name, positions)
+            self._batches = 0
+
+    # -- parked messages ----------------------------------------------------------------------------
+
+    async def _retry(self, way: Way) -> bool:
+        """Try again what is due; True where something was."""
+        now = time.monotonic()
+        if now - self._looked < _IDLE:
+            return False
+        self._looked = now
+        rows = await self._ledger.transact(lambda s: _due(s, self.plan.name))
+        works = [work for row in rows if (work := self._again(row, way)) is not None]
+        if not works:
+            return False
+        self._looked = 0.0
+        self.idle = False
+        await self._apply(works, {})
+        return True
+
+    def _again(self, row: ParkedRow, way: Way) -> Work | None:
+        """A parked row as work, if its partition is ours and its first delivery is behind us."""
+        message = unpack_message(row.message)
+        partition = partition_of(message.subject or message.key, way.partitions)
+        state = self._holding.states.get(partition)
+        if state is None or row.position > max(state.sequence, way.after):
+            return None
+        return Work(message, row.position, partition, parked=row)
+
+    # -- outages --------------------------------------------------------------------------------------
+
+    async def _pause(self, error: TielineError, stopping: asyncio.Event) -> None:
+        """Leave the target alone, and probe it ever less often until it answers."""
+        connector, name = self.plan.connector, self.plan.name
+        self.paused = f"{self.plan.target}: {error}"
+        self._outages += 1
+        log.warning("leg paused", leg=name, reason=str(error))
+        await self._write_pause()
+        pause, longest = _PROBES
+        if isinstance(error, AccessRefused):
+            pause = longest
+        while not stopping.is_set():
+            await _sleep(stopping, max(pause, getattr(error, "after", None) or 0.0))
+            pause = min(longest, pause * 2)
+            if connector is None:
+                break
+            try:
+                await connector.check()
+            except (Unavailable, AccessRefused) as again:
+                error = again
+                continue
+            except TielineError as other:
+                log.error("probe failed", leg=name, error=str(other))
+                continue
+            break
+        else:
+            return
+        self.paused = ""
+        await self._write_pause()
+        log.info("leg goes on", leg=name)
+
+    async def _write_pause(self) -> None:
+        def write(stores: Stores) -> None:
+            row = stores.legs.get(self.plan.name)
+            if row is not None and row.paused != RETIRED:
+                stores.legs.put(msgspec.structs.replace(row, paused=self.paused))
+
+        try:
+            await self._ledger.transact(write)
+        except Unavailable as error:
+            log.warning("ledger unavailable", error=str(error))
+
+    async def _recall_pause(self) -> None:
+        """A pause is a matter of the worker that saw the outage; a new one tries for itself."""
+        await self._write_pause()
+
+    async def _release(self) -> None:
+        if self._holding.tokens:
+            names = [f"{self._holding.lease}/{p}" for p in self._holding.tokens]
+            await self._shares.release(names)
+        self._holding = Holding("")
+
+
+def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:
+    replaced = stores.parked.put(rows) if rows else []
+    for row in replaced:
+        stores.legs.count(row.leg, counts={Outcome.SUPERSEDED: 1})
+
+
+def _due(stores: Stores, leg: str) -> list[ParkedRow]:
+    """Rows whose time has come: retries, decisions, references to ask for again, events now first in line."""
+    now = stores.now()
+    rows = stores.parked.due(leg, now, MAX_MESSAGES)
+    chosen = {row.key for row in rows}
+    waiting = [row for row in stores.parked.waiting(leg, MAX_MESSAGES) if row.key not in chosen]
+    rows += [row for row in waiting if row.reason is Reason.REFERENCE and row.not_before <= now]
+    behind = [row for row in waiting if row.reason is Reason.ORDER]
+    if behind:
+        first: dict[str, ParkedRow] = {}
+        for row in stores.parked.by_subject(leg, list({row.subject for row in behind})):
+            if row.subject not in first or row.version < first[row.subject].version:
+                first[row.subject] = row
+        rows += [row for row in first.values() if row.reason is Reason.ORDER]
+    return rows
+
+
+def _applier(desk: Desk, plan: LegPlan) -> Applier:
+    if plan.rule is not None:
+        return ProcessApplier(desk)
+    assert plan.connector is not None
+    assert plan.sink is not None
+    facts = plan.connector.capabilities(plan.sink.resource)
+    if not facts.writes:
+        raise Reject(f"{plan.target} cannot write {plan.sink.resource!r}")
+    if facts.transactional and not plan.sink.steps:
+        return TransactionalApplier(desk, plan.connector)
+    return ClaimedApplier(desk, plan.connector)
+
+
+async def _sleep(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return

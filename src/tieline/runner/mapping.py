@@ -1,0 +1,104 @@
+"""Records become entities in canonical form; a record that cannot is a failure of its own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from tieline.connector import Page, Record
+from tieline.entity import Entity, decode_many, digest, encode, key_of, subject_of
+from tieline.errors import Reject, TielineError
+from tieline.ledger import SeenRow
+from tieline.runner.plan import SourcePlan
+
+record_encoder: Final = msgspec.json.Encoder(decimal_format="string", order="deterministic", enc_hook=repr)
+
+
+@dataclass(slots=True)
+class Mapped:
+    """One entity that a record gave."""
+
+    record: str
+    record_digest: bytes
+    key: str
+    subject: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Failure:
+    """A record that gave no entity; `raw` is what was read."""
+
+    record: str
+    raw: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class MappedPage:
+    """A page after mapping. `unchanged` are the records that seen knows as they are."""
+
+    mapped: list[Mapped] = field(default_factory=list)
+    unchanged: set[str] = field(default_factory=set)
+    failures: list[Failure] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)  # records that were mapped without failing
+
+
+def map_page(plan: SourcePlan, page: Page, seen: Mapping[str, Sequence[SeenRow]]) -> MappedPage:
+    """Map what changed in a page; `seen` has its records' rows."""
+    result = MappedPage()
+    records = dict(zip(page.ids, page.records, strict=True))
+    for record_id, record in records.items():
+        record_digest = digest(record_encoder.encode(record))
+        known = seen.get(record_id)
+        if known and all(
+            r.record_digest == record_digest and r.mapping == plan.version and not r.gone for r in known
+        ):
+            result.unchanged.add(record_id)
+            continue
+        try:
+            given = [_mapped(plan, record_id, record_digest, entity) for entity in _listed(plan.function(record))]
+        except Exception as error:  # a mapping is the user's code: whatever it raises concerns this record alone
+            result.failures.append(_failure(record_id, record, error))
+            continue
+        result.read.add(record_id)
+        result.mapped.extend(given)
+    result.failures.extend(
+        Failure(bad.id, record_encoder.encode({"place": bad.place, "raw": bad.raw}), str(bad.error))
+        for bad in page.bad
+    )
+    _leave_out_unfit(plan, records, result)
+    return result
+
+
+def _mapped(plan: SourcePlan, record_id: str, record_digest: bytes, entity: Any) -> Mapped:
+    if not isinstance(entity, plan.entity):
+        raise Reject(f"the mapping gave {type(entity).__name__} instead of {plan.entity.__name__}")
+    subject = subject_of(entity) if plan.entity.__subject__ else ""
+    return Mapped(record_id, record_digest, key_of(entity), subject, encode(entity))
+
+
+def _listed(given: Entity | Iterable[Entity] | None) -> Iterable[Entity]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, Entity) else given
+
+
+def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: MappedPage) -> None:
+    """A field that does not fit its declared type is found by decoding what was encoded, in one call."""
+    checked = decode_many(plan.entity, [m.data for m in result.mapped])
+    unfit: dict[str, Reject] = {}
+    for one, entity in zip(result.mapped, checked, strict=True):
+        if isinstance(entity, Reject):
+            unfit.setdefault(one.record, entity)
+    if not unfit:
+        return
+    result.failures.extend(_failure(record, records[record], error) for record, error in unfit.items())
+    result.read -= unfit.keys()
+    result.mapped = [m for m in result.mapped if m.record not in unfit]
+
+
+def _failure(record_id: str, record: Record, error: Exception) -> Failure:
+    shown = str(error) if isinstance(error, TielineError) else f"the mapping raised {type(error).__name__}: {error}"
+    return Failure(record_id, record_encoder.encode(record), shown)

@@ -1,0 +1,186 @@
+"""What runs: the landscape's flows as sources with one reader each, and legs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tieline.adapter import Sink, Source
+from tieline.connector import Connector, ConnectorSettings, Record
+from tieline.entity import Entity, decode
+from tieline.errors import ConfigurationError, Mistake
+from tieline.flow import Flow, leg_name
+from tieline.ledger import InboxRow
+from tieline.process import Process, Rule
+from tieline.system import Landscape, SourceSettings, System
+
+
+@dataclass(slots=True)
+class LegPlan:
+    """One source to one target. A process as target has `rule` and `output`, the source it feeds."""
+
+    name: str
+    flow: Flow
+    source: "SourcePlan"
+    target: str
+    entity: type[Entity]
+    settling: float
+    generation: int = 1
+    sink: Sink | None = None
+    connector: Connector | None = None
+    settings: ConnectorSettings | None = None
+    sinks: Mapping[type[Entity], Sink] = field(default_factory=dict)
+    rule: Rule | None = None
+    output: str = ""
+
+    @property
+    def held_in(self) -> str:
+        """The name under which the ledger keeps what this target holds."""
+        return self.target if self.generation == 1 else f"{self.target}#{self.generation}"
+
+
+@dataclass(slots=True)
+class SourcePlan:
+    """One source with its one reader. A process's source reads its inbox and has no connector."""
+
+    name: str
+    system: str
+    entity: type[Entity]
+    settings: SourceSettings
+    function: Callable[[Record], Any]
+    version: int = 1
+    resource: str = ""
+    connector: Connector | None = None
+    legs: list[LegPlan] = field(default_factory=list)
+    also_target: bool = False  # the system also takes this entity: what it reads may be our own write
+
+
+def process_source(process: str, entity: type[Entity]) -> str:
+    """The name of the source that carries a process's outputs of one entity."""
+    return f"{process}.{entity.__name__}"
+
+
+def build(
+    landscape: Landscape, connectors: Mapping[str, Connector], only: set[str] | None = None
+) -> list[SourcePlan]:
+    """The sources and legs of the landscape's flows; `only` names the flows wanted.
+
+    Raises:
+        ConfigurationError: with everything that does not fit together.
+    """
+    sources: dict[str, SourcePlan] = {}
+    mistakes: list[Mistake] = []
+    for flow in landscape.flows.values():
+        if only is not None and flow.name not in only:
+            continue
+        entity = landscape.entities[flow.entity]
+        try:
+            plan = _source(landscape, flow, entity, connectors)
+        except ConfigurationError as error:
+            mistakes.extend(error.mistakes)
+            continue
+        plan = sources.setdefault(plan.name, plan)
+        for target in flow.targets:
+            try:
+                plan.legs.append(_leg(landscape, flow, plan, target.system, target.sink, connectors))
+            except ConfigurationError as error:
+                mistakes.extend(error.mistakes)
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    for plan in sources.values():
+        plan.also_target = any(
+            other.entity == plan.entity.__name__ and plan.system in {t.system for t in other.targets}
+            for other in landscape.flows.values()
+        )
+    return list(sources.values())
+
+
+def _source(
+    landscape: Landscape, flow: Flow, entity: type[Entity], connectors: Mapping[str, Connector]
+) -> SourcePlan:
+    process = landscape.processes.get(flow.source)
+    if process is not None:
+        return SourcePlan(
+            name=process_source(flow.source, entity),
+            system=flow.source,
+            entity=entity,
+            settings=SourceSettings(triggers=(), sweep=0),
+            function=lambda record: decode(entity, record["data"]),
+        )
+    system = landscape.systems[flow.source]
+    source = _choose(system, flow, entity)
+    return SourcePlan(
+        name=f"{system.name}.{source.name}",
+        system=system.name,
+        entity=entity,
+        settings=system.source_settings(source.name),
+        function=source.function,
+        version=source.version,
+        resource=source.resource,
+        connector=connectors[system.name],
+    )
+
+
+def _choose(system: System, flow: Flow, entity: type[Entity]) -> Source:
+    found = system.adapter.sources_of(entity)
+    if flow.source_name:
+        found = [source for source in found if source.name == flow.source_name]
+    if len(found) != 1:
+        names = ", ".join(system.adapter.sources) or "none"
+        raise ConfigurationError(
+            Mistake(
+                f"flow {flow.name}",
+                f"{len(found)} sources of {system.name} give {entity.__name__} (it has: {names})",
+                "declare one in the adapter, or name it with source = …",
+            )
+        )
+    return found[0]
+
+
+def _leg(
+    landscape: Landscape, flow: Flow, source: SourcePlan, target: str, sink: str, connectors: Mapping[str, Connector]
+) -> LegPlan:
+    name = leg_name(flow.name, target)
+    process = landscape.processes.get(target)
+    if process is not None:
+        return _process_leg(name, flow, source, target, process)
+    system = landscape.systems[target]
+    found = [s for s in system.adapter.sinks_of(source.entity) if sink in {"", s.name}]
+    if len(found) != 1:
+        names = ", ".join(system.adapter.sinks) or "none"
+        raise ConfigurationError(
+            Mistake(
+                f"flow {flow.name}",
+                f"{len(found)} sinks of {target} take {source.entity.__name__} (it has: {names})",
+                "declare one in the adapter, or name it with sink = …",
+            )
+        )
+    return LegPlan(
+        name=name,
+        flow=flow,
+        source=source,
+        target=target,
+        entity=source.entity,
+        settling=system.settling,
+        generation=system.generation,
+        sink=found[0],
+        connector=connectors[target],
+        settings=system.adapter.connector,
+        sinks={s.entity: s for s in system.adapter.sinks.values()},
+    )
+
+
+def _process_leg(name: str, flow: Flow, source: SourcePlan, target: str, process: Process) -> LegPlan:
+    rule = process.rules.get(source.entity)
+    if rule is None:
+        raise ConfigurationError(
+            Mistake(f"flow {flow.name}", f"process {target} has no rule for {source.entity.__name__}", "add a rule")
+        )
+    output = process_source(target, rule.gives)
+    return LegPlan(
+        name=name, flow=flow, source=source, target=target, entity=source.entity, settling=0, rule=rule, output=output
+    )
+
+
+def inbox_record(row: InboxRow) -> Record:
+    """An inbox row as a record for the source's mapping."""
+    return {"data": row.data}

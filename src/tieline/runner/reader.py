@@ -1,0 +1,427 @@
+"""A source's one reader: pages become messages, and seen, channel and cursor change in one commit.
+
+A page is digested record by record; what seen knows unchanged is left alone, the rest is mapped,
+encoded and compared. One ledger transaction then keeps the new seen rows, the batch in every channel
+that a leg of this source reads, the counters and, where the page has one, the checkpoint.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from tieline.connector import Checkpoint, Connector, Page
+from tieline.entity import digest
+from tieline.errors import Hold
+from tieline.ledger import Fence, Ledger, ParkedRow, SeenRow, SourceState, Stores
+from tieline.message import MAX_MESSAGES, Batch, Message, Reason, Version, in_pieces
+from tieline.runner.changes import Changes, Clash, clashes
+from tieline.runner.gaps import Gap, gap
+from tieline.runner.mapping import MappedPage, map_page
+from tieline.runner.plan import SourcePlan, inbox_record
+from tieline.runner.requests import Request, requests_for, settle
+from tieline.runner.ways import Publisher
+
+log = structlog.get_logger()
+
+_FEW: Final = 10  # deletes that never wait for a person
+_BRAKE: Final = "*deletes*"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run of a source came to."""
+
+    records: int = 0
+    messages: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run: what it answers, whether it reads everything, and whether it marks for a sweep."""
+
+    requests: Sequence[Request]
+    whole: bool
+    marking: bool
+
+
+Room = Callable[[str, int], Awaitable[None]]
+"""Waits until a source, at this batch number, may go on reading."""
+
+
+class Reader:
+    """Reads one source under its lease. Not for use by two tasks at once."""
+
+    def __init__(self, plan: SourcePlan, ledger: Ledger, publisher: Publisher, room: Room) -> None:
+        self.plan = plan
+        self._room = room
+        self._ledger = ledger
+        self._publisher = publisher
+        self._fence = Fence("", 0)
+        self._state = SourceState()
+        self._known = True  # whether seen holds rows of this source
+        self._any_parked = True  # whether records of this source are parked
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease that lets one worker read this source."""
+        return f"read:{self.plan.name}"
+
+    async def run(self, token: int) -> Summary:
+        """Read once: what changed since the cursor, or everything where a sweep or backfill is due.
+
+        Raises:
+            Unavailable, AccessRefused, Fenced, Hold: the source's next move; what was read is kept.
+        """
+        self._fence = Fence(self.lease, token)
+        name = self.plan.name
+        self._state, requests, living, waiting, now = await self._ledger.transact(
+            lambda s: (
+                s.sources.get(name),
+                requests_for(s, name),
+                s.seen.count(name),
+                sum(s.parked.counts(name).values()),
+                s.now(),
+            )
+        )
+        self._any_parked = waiting > 0
+        self._known = living > 0 or self._state.counter > 0
+        if self._state.mapping > self.plan.version:
+            raise Hold(
+                f"{name}: seen was written by mapping version {self._state.mapping} and this worker has "
+                f"{self.plan.version}; deploy the newer adapter here"
+            )
+        summary = Summary()
+        if self.plan.connector is None:
+            await self._drain_inbox(summary)
+        else:
+            await self._answer(self.plan.connector, [r for r in requests if r.kind == "resend"], summary)
+            await self._read(self.plan.connector, [r for r in requests if r.kind == "backfill"], now, summary)
+        return summary
+
+    # -- where records come from -----------------------------------------------------------------
+
+    async def _read(self, connector: Connector, backfills: Sequence[Request], now: float, summary: Summary) -> None:
+        facts = connector.capabilities(self.plan.resource)
+        every = self.plan.settings.sweep
+        sweeping = every > 0 and now - self._state.swept_at >= every
+        remapped = self._state.mapping not in {0, self.plan.version}
+        anew = sweeping or remapped or bool(backfills)
+        whole = anew or not facts.incremental or self._state.cursor is None
+        run = _Run(backfills, whole, marking=sweeping and self._known)
+        if run.marking:
+            await self._ledger.transact(lambda s: s.seen.sweep_start(self.plan.name), [self._fence])
+        last: Checkpoint = None
+        since = None if anew else self._state.cursor
+        async for page in _ahead(connector.read(self.plan.resource, since, {"overlap": self.plan.settings.overlap})):
+            await gap(Gap.READ)
+            await self._room(self.plan.name, self._state.sequence)
+            last = page.checkpoint if page.checkpoint is not None else last
+            # Within a whole read the cursor stays: a crash must not leave the rest of it unread.
+            stored = page.checkpoint if facts.ordered and (not whole or self._state.cursor is None) else None
+            await self._take(page, run, summary, checkpoint=stored)
+        if run.marking:
+            await gap(Gap.SWEPT)
+            await self._publish_missing(connector, facts.lookup, summary)
+        swept_at = now if sweeping else self._state.swept_at
+        await self._finish(last, backfills, swept_at)
+
+    async def _finish(self, checkpoint: Checkpoint, backfills: Sequence[Request], swept_at: float) -> None:
+        def work(stores: Stores) -> SourceState:
+            state = msgspec.structs.replace(
+                self._state,
+                cursor=checkpoint if checkpoint is not None else self._state.cursor,
+                mapping=self.plan.version,
+                read_at=stores.now(),
+                swept_at=swept_at,
+                failure="",
+            )
+            stores.sources.put(self.plan.name, state)
+            settle(stores, backfills)
+            return state
+
+        self._state = await self._ledger.transact(work, [self._fence])
+
+    async def _drain_inbox(self, summary: Summary) -> None:
+        name = self.plan.name
+        while rows := await self._ledger.transact(lambda s: s.inbox.read(name, MAX_MESSAGES)):
+            latest = {row.record: row for row in rows}
+            page = Page(
+                ids=[row.record for row in latest.values() if row.data],
+                records=[inbox_record(row) for row in latest.values() if row.data],
+                gone=[row.record for row in latest.values() if not row.data],
+            )
+            await gap(Gap.READ)
+            await self._take(page, _Run((), whole=False, marking=False), summary, inbox=rows[-1].position)
+
+    async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> None:
+        """Look records up again: for a leg that needs a key's current value, or for a person's replay."""
+        name = self.plan.name
+        rows, decided = await self._ledger.transact(
+            lambda s: (
+                s.seen.by_key(name, [r.key for r in asked]) if asked else [],
+                [row for row in s.parked.due(name, s.now(), MAX_MESSAGES) if row.key != _BRAKE],
+            )
+        )
+        wanted = [row.record for row in rows if not row.gone]
+        wanted += [row.key for row in decided if row.decision != "drop"]
+        if wanted and connector.capabilities(self.plan.resource).lookup:
+            found = dict(zip(wanted, await connector.lookup(self.plan.resource, wanted), strict=True))
+            page = Page(
+                ids=[i for i, record in found.items() if record is not None],
+                records=[record for record in found.values() if record is not None],
+                gone=[i for i, record in found.items() if record is None],
+            )
+            await self._take(page, _Run(asked, whole=False, marking=False), summary)
+        elif wanted:
+            # Nobody can be asked for single records: the next whole read shows them.
+            self._state = msgspec.structs.replace(self._state, cursor=None)
+        if asked or decided:
+            done = [(row.key, row.message_id) for row in decided]
+            await self._ledger.transact(lambda s: (settle(s, asked), s.parked.remove(name, done)), [self._fence])
+
+    # -- one page ----------------------------------------------------------------------------------
+
+    async def _take(
+        self, page: Page, run: _Run, summary: Summary, *, checkpoint: Checkpoint = None, inbox: int = 0
+    ) -> None:
+        name = self.plan.name
+        by_record: dict[str, list[SeenRow]] = {}
+        if self._known:
+            asked = [*page.ids, *page.gone]
+            for row in await self._ledger.transact(lambda s: s.seen.by_record(name, asked)):
+                by_record.setdefault(row.record, []).append(row)
+        mapped = map_page(self.plan, page, by_record)
+        by_key = {row.key: row for rows in by_record.values() for row in rows}
+        if self._known and (new := [m.key for m in mapped.mapped if m.key not in by_key]):
+            by_key.update((row.key, row) for row in await self._ledger.transact(lambda s: s.seen.by_key(name, new)))
+        parked = [self._park(f.record, f.raw, f.reason) for f in mapped.failures]
+        parked += await self._settle_clashes(page, mapped, by_key)
+        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version)
+        changes.compare(mapped, by_key, by_record)
+        for row in (row for i in page.gone for row in by_record.get(i, ()) if not row.gone):
+            if row.key not in changes.rows:
+                changes.delete(row)
+        addressed = await self._addressed(page, run, mapped, by_key, changes) if run.requests else {}
+        summary.records += len(page.ids) + len(page.gone)
+        summary.messages += len(changes.messages)
+        summary.parked += len(parked)
+        marks = page.ids if run.marking else ()
+        await self._commit(changes, addressed, parked, mapped.read, checkpoint, marks, inbox)
+
+    def _park(self, record: str, raw: bytes, reason: str) -> ParkedRow:
+        return ParkedRow(
+            leg=self.plan.name,
+            key=record,
+            message_id=digest(raw),
+            version=Version(self._state.epoch, self._state.counter + 1),
+            reason=Reason.DEAD,
+            message=raw,
+            error=reason,
+        )
+
+    async def _settle_clashes(self, page: Page, mapped: MappedPage, by_key: dict[str, SeenRow]) -> list[ParkedRow]:
+        """Let a key pass over from a record that is gone; park the second of two living givers."""
+        found, _ = clashes(mapped, by_key, page.gone)
+        if not found:
+            return []
+        still = await self._still_given({clash.holder.record for clash in found} - mapped.read)
+        parked = []
+        for clash in found:
+            holder = clash.holder
+            if holder.record in mapped.read or (holder.record, holder.key) in still:
+                mapped.mapped.remove(clash.second)
+                mapped.read.discard(clash.second.record)
+                parked.append(self._park(clash.second.record, clash.second.data, _clash_reason(clash)))
+        return parked
+
+    async def _still_given(self, records: set[str]) -> set[tuple[str, str]]:
+        """Which (record, key) pairs of these records exist now; without a look-up, all are believed."""
+        connector = self.plan.connector
+        if not records:
+            return set()
+        if connector is None or not connector.capabilities(self.plan.resource).lookup:
+            rows = await self._ledger.transact(lambda s: s.seen.by_record(self.plan.name, list(records)))
+            return {(row.record, row.key) for row in rows if not row.gone}
+        ids = list(records)
+        found = await connector.lookup(self.plan.resource, ids)
+        living = [(i, record) for i, record in zip(ids, found, strict=True) if record is not None]
+        page = map_page(self.plan, Page(ids=[i for i, _ in living], records=[r for _, r in living]), {})
+        return {(m.record, m.key) for m in page.mapped}
+
+    async def _addressed(
+        self, page: Page, run: _Run, mapped: MappedPage, by_key: dict[str, SeenRow], changes: Changes
+    ) -> dict[tuple[str, bool], list[Message]]:
+        """Current values for single legs: of keys that did not change, under their known id and version."""
+        fresh = {message.key for message in changes.messages}
+        records = dict(zip(page.ids, page.records, strict=True))
+        again = map_page(self.plan, Page(ids=list(records), records=list(records.values())), {})
+        wanted: dict[tuple[str, bool], list[Message]] = {}
+        for request in run.requests:
+            chosen = wanted.setdefault((request.leg, request.force), [])
+            for one in again.mapped:
+                row = changes.rows.get(one.key) or by_key.get(one.key)
+                if row is None or row.gone or row.record != one.record or (request.key and request.key != one.key):
+                    continue
+                if one.key in fresh and not request.force:
+                    continue
+                chosen.append(
+                    Message(
+                        id=row.message_id,
+                        key=one.key,
+                        version=row.version,
+                        data=msgspec.Raw(one.data),
+                        origin=row.origin,
+                        subject=one.subject,
+                    )
+                )
+        return wanted
+
+    async def _commit(
+        self,
+        changes: Changes,
+        addressed: dict[tuple[str, bool], list[Message]],
+        parked: Sequence[ParkedRow],
+        healthy: set[str],
+        checkpoint: Checkpoint,
+        marks: Sequence[str],
+        inbox: int,
+    ) -> None:
+        """Everything a page came to, in one transaction."""
+        name, plan = self.plan.name, self.plan
+        batches: list[Batch] = []
+        sequence = self._state.sequence
+        groups = [(("", False), changes.messages), *addressed.items()]
+        for (leg, force), messages in groups:
+            for piece in in_pieces(messages):
+                sequence += 1
+                batches.append(
+                    Batch(
+                        source=name,
+                        entity=plan.entity.__name__,
+                        schema=plan.entity.__version__,
+                        sequence=sequence,
+                        time=datetime.now(UTC),
+                        messages=piece,
+                        to=leg,
+                        force=force,
+                    )
+                )
+        cursor = checkpoint if checkpoint is not None else self._state.cursor
+        state = msgspec.structs.replace(self._state, counter=changes.counter, sequence=sequence, cursor=cursor)
+
+        def work(stores: Stores) -> None:
+            stores.seen.put(name, list(changes.rows.values()))
+            self._publisher.keep(stores, plan, batches)
+            if parked:
+                stores.parked.put(parked)
+            if self._any_parked and healthy:
+                rows = stores.parked.by_key(name, list(healthy))
+                stores.parked.remove(name, [(row.key, row.message_id) for row in rows])
+            if marks:
+                stores.seen.sweep_mark(name, marks)
+            if inbox:
+                stores.inbox.remove(name, inbox)
+            stores.sources.put(name, state)
+
+        if not (changes.rows or batches or parked or marks or inbox or cursor != self._state.cursor):
+            return
+        await self._ledger.transact(work, [self._fence])
+        self._state = state
+        self._known = self._known or bool(changes.rows)
+        self._any_parked = self._any_parked or bool(parked)
+        await gap(Gap.PUBLISHED)
+        self._publisher.published()
+
+    # -- deletes --------------------------------------------------------------------------------------
+
+    async def _publish_missing(self, connector: Connector, can_ask: bool, summary: Summary) -> None:
+        """Tombstones for what a full sweep did not show: asked again, or missing twice, and within the brake."""
+        name = self.plan.name
+        missing, living, brake = await self._ledger.transact(
+            lambda s: (s.seen.sweep_missing(name), s.seen.count(name), s.parked.by_key(name, [_BRAKE]))
+        )
+        missing = await self._confirmed_missing(connector, can_ask, missing)
+        if not missing:
+            if brake:
+                await self._ledger.transact(
+                    lambda s: s.parked.remove(name, [(_BRAKE, brake[0].message_id)]), [self._fence]
+                )
+            return
+        allowed = brake and brake[0].decision == "replay"
+        if len(missing) > max(_FEW, self.plan.settings.brake * living) and not allowed:
+            if not brake:
+                await self._hold_deletes(missing, living)
+            return
+        for start in range(0, len(missing), MAX_MESSAGES):
+            changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version)
+            for row in missing[start : start + MAX_MESSAGES]:
+                changes.delete(row)
+            summary.messages += len(changes.messages)
+            await self._commit(changes, {}, (), set(), None, (), 0)
+        if brake:
+            await self._ledger.transact(
+                lambda s: s.parked.remove(name, [(_BRAKE, brake[0].message_id)]), [self._fence]
+            )
+
+    async def _confirmed_missing(
+        self, connector: Connector, can_ask: bool, missing: Sequence[SeenRow]
+    ) -> list[SeenRow]:
+        name = self.plan.name
+        if can_ask:
+            confirmed = []
+            for start in range(0, len(missing), MAX_MESSAGES):
+                part = missing[start : start + MAX_MESSAGES]
+                found = await connector.lookup(self.plan.resource, [row.record for row in part])
+                confirmed += [row for row, record in zip(part, found, strict=True) if record is None]
+            return confirmed
+        note = f"missing/{name}"
+        now_missing = {row.record for row in missing}
+
+        def twice(stores: Stores) -> set[str]:
+            before = set(stores.notes.get(note) or ())
+            stores.notes.put(note, sorted(now_missing))
+            return before & now_missing
+
+        agreed = await self._ledger.transact(twice, [self._fence])
+        return [row for row in missing if row.record in agreed]
+
+    async def _hold_deletes(self, missing: Sequence[SeenRow], living: int) -> None:
+        share = 100 * len(missing) / max(1, living)
+        sample = ", ".join(row.key for row in missing[:5])
+        reason = (
+            f"{self.plan.name} no longer shows {len(missing)} of {living} keys ({share:.0f} %), such as {sample}. "
+            f"Nothing was deleted. If that is right: tieline parked replay {self.plan.name} '{_BRAKE}'"
+        )
+        log.warning("deletes held", source=self.plan.name, missing=len(missing), living=living)
+        row = self._park(_BRAKE, f"{len(missing)} of {living}".encode(), reason)
+        await self._ledger.transact(lambda s: s.parked.put([row]), [self._fence])
+
+
+def _clash_reason(clash: Clash) -> str:
+    return (
+        f"key {clash.second.key!r} is given by record {clash.holder.record!r} already; "
+        "correct one of the two in the source system"
+    )
+
+
+async def _ahead(pages: AsyncIterator[Page]) -> AsyncIterator[Page]:
+    """Read one page ahead of the one in work."""
+    iterator = aiter(pages)
+
+    async def following() -> Page | None:
+        return await anext(iterator, None)
+
+    task = asyncio.ensure_future(following())
+    try:
+        while (page := await task) is not None:
+            task = asyncio.ensure_future(following())
+            yield page
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

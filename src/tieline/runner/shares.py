@@ -1,0 +1,83 @@
+"""How workers share partitions: each holds its part of them, and gives up what is too much."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tieline.errors import Unavailable
+from tieline.ledger import Ledger, Stores
+
+_LOOK_EVERY: Final = 1.0  # seconds between looks at who else is there
+
+
+class Shares:
+    """This worker's heartbeat and its leases. One per worker."""
+
+    def __init__(self, ledger: Ledger, worker: str, lease: float) -> None:
+        self.worker = worker
+        self._ledger = ledger
+        self._lease = lease
+        self._looked: dict[str, float] = {}
+
+    async def join(self) -> None:
+        """Show the first sign of life."""
+        await self._ledger.transact(self._beat)
+
+    def _beat(self, stores: Stores) -> None:
+        stores.leases.beat(self.worker, self._lease)
+        stores.leases.acquire([f"worker:{self.worker}"], self.worker)
+
+    async def live(self, stopping: asyncio.Event) -> None:
+        """Beat until told to stop."""
+        while not stopping.is_set():
+            try:
+                await self._ledger.transact(self._beat)
+            except Unavailable:
+                await asyncio.sleep(0.5)
+                continue
+            try:
+                await asyncio.wait_for(stopping.wait(), self._lease / 3)
+            except TimeoutError:
+                continue
+
+    async def one(self, name: str) -> int | None:
+        """The token of a lease, if it can be had."""
+        tokens = await self._ledger.transact(lambda s: s.leases.acquire([name], self.worker))
+        return tokens.get(name)
+
+    async def of(self, lease: str, partitions: int, holding: Mapping[int, int]) -> dict[int, int]:
+        """Tokens of this worker's share of the partitions of `lease`; asks about once a second."""
+        now = time.monotonic()
+        if holding and now - self._looked.get(lease, 0.0) < _LOOK_EVERY:
+            return dict(holding)
+        self._looked[lease] = now
+
+        def share(stores: Stores) -> dict[int, int]:
+            holders = stores.leases.holders()
+            workers = {owner for name, owner in holders.items() if name.startswith("worker:")} | {self.worker}
+            most = -(-partitions // len(workers))
+            keep = sorted(holding)[:most]
+            stores.leases.release([f"{lease}/{p}" for p in holding if p not in keep], self.worker)
+            free = [p for p in range(partitions) if f"{lease}/{p}" not in holders]
+            names = {f"{lease}/{p}": p for p in [*keep, *free][:most]}
+            return {names[n]: token for n, token in stores.leases.acquire(list(names), self.worker).items()}
+
+        return await self._ledger.transact(share)
+
+    def lost(self) -> None:
+        """A fence was refused: look again at once."""
+        self._looked.clear()
+
+    async def release(self, names: Sequence[str]) -> None:
+        """Give leases up."""
+        await self._ledger.transact(lambda s: s.leases.release(names, self.worker))
+
+    async def leave(self) -> None:
+        """Give everything up."""
+
+        def work(stores: Stores) -> None:
+            mine = [name for name, owner in stores.leases.holders().items() if owner == self.worker]
+            stores.leases.release(mine, self.worker)
+
+        await self._ledger.transact(work)

@@ -1,0 +1,172 @@
+"""Targets with transactions: rows, held and fence row in one commit of theirs, the ledger after it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tieline.connector import Change, Connector, LegState, TargetTransaction
+from tieline.errors import Fenced, TielineError, Unavailable
+from tieline.ledger import Stores
+from tieline.message import Outcome
+from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
+from tieline.runner.decide import Work
+from tieline.runner.gaps import Gap, gap
+
+_RESEND_ANYWAY: Final = 60.0  # seconds; a crash before the target's commit must not lose the request
+
+
+class TargetAhead(Exception):
+    """The target committed a batch of which the ledger does not know; `states` is the truth."""
+
+    def __init__(self, states: dict[int, LegState]) -> None:
+        super().__init__("the target is ahead of the ledger")
+        self.states = states
+
+
+class _Again(Exception):
+    """An event failed whose later ones of the same subject were written too: once more without them."""
+
+
+class TransactionalApplier:
+    """Applies a batch in one transaction of the target."""
+
+    def __init__(self, desk: Desk, connector: Connector) -> None:
+        self._desk = desk
+        self._connector = connector
+
+    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+        """See `Applier`.
+
+        Raises:
+            TargetAhead: where the target has passed what the ledger knows; take again from there.
+        """
+        desk = self._desk
+        waiting = await desk.waiting_for(works)
+        failures: dict[int, TielineError] = {}
+        partitions = moves.keys() | {work.partition for work in works}
+        tokens = {p: holding.tokens[p] for p in partitions}
+        fence = f"{desk.leg.name}@{holding.channel}"
+        while True:
+            settlement = Settlement()
+            try:
+                async with self._connector.transaction() as tx:
+                    states = await tx.fence(fence, tokens)
+                    ahead = {p: s for p, s in states.items() if s.position > holding.states[p].position}
+                    if ahead:
+                        raise TargetAhead(ahead)
+                    await self._write(tx, works, waiting, failures, settlement)
+                    await self._park_first(settlement, holding)
+                    new = moved(moves, _base(states, holding.states), tokens, settlement)
+                    await tx.keep(desk.leg.entity.__name__, settlement.held)
+                    await tx.move(fence, new)
+                    await gap(Gap.WRITTEN)
+            except _Again:
+                continue
+            break
+        await gap(Gap.COMMITTED)
+        await self._tell_ledger(settlement, new, holding)
+
+    async def _write(
+        self,
+        tx: TargetTransaction,
+        works: Sequence[Work],
+        waiting: Waiting,
+        failures: dict[int, TielineError],
+        settlement: Settlement,
+    ) -> None:
+        desk, sink = self._desk, self._desk.leg.sink
+        assert sink is not None
+        held = await tx.held(desk.leg.entity.__name__, list({w.message.key for w in works}))
+        decision = desk.decide(works, held, waiting)
+        desk.settle(decision, waiting, settlement)
+        for work in decision.dropped:
+            desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, settlement)
+        settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
+        writing = await self._changes(tx, decision.apply, waiting, failures, settlement)
+        results = await tx.write(sink.resource, [change for _, change in writing]) if writing else []
+        for (work, _), result in zip(writing, results, strict=True):
+            if isinstance(result.error, Unavailable | Fenced):
+                raise result.error
+            if result.error is not None:
+                if self._fail(work, result.error, decision.apply, failures):
+                    raise _Again
+                continue
+            row = desk.held_row(work, result.target_id, result.version_tag)
+            desk.done(work, row, Outcome.DONE, waiting, settlement)
+        settlement.parked += [
+            desk.park(work, failures[id(work)], waiting.now) for work in decision.apply if id(work) in failures
+        ]
+        settlement.asked = desk.resends([work for work, _ in writing], waiting.now + _RESEND_ANYWAY)
+
+    async def _changes(
+        self,
+        tx: TargetTransaction,
+        works: Sequence[Work],
+        waiting: Waiting,
+        failures: dict[int, TielineError],
+        settlement: Settlement,
+    ) -> list[tuple[Work, Change]]:
+        desk = self._desk
+        entities, wanted = desk.referred(works)
+        ids = await desk.identities(wanted, tx.held)
+        changes: list[tuple[Work, Change]] = []
+        for work, entity in zip(works, entities, strict=True):
+            if id(work) in failures:
+                continue
+            try:
+                change = desk.to_change(work, entity, ids)
+            except TielineError as error:
+                self._fail(work, error, works, failures)
+                continue
+            if change is None:
+                desk.done(work, desk.held_row(work), Outcome.FILTERED, waiting, settlement)
+            else:
+                changes.append((work, change))
+        return [(work, change) for work, change in changes if id(work) not in failures]
+
+    def _fail(
+        self, work: Work, error: TielineError, among: Sequence[Work], failures: dict[int, TielineError]
+    ) -> bool:
+        """Note a failure; an event takes later ones of its subject with it. True if there are any."""
+        failures[id(work)] = error
+        followers = (
+            [w for w in among if w.subject == work.subject and w.message.version > work.message.version]
+            if self._desk.event
+            else []
+        )
+        for follower in followers:
+            failures.setdefault(id(follower), Behind(work.subject))
+        return bool(followers)
+
+    async def _park_first(self, settlement: Settlement, holding: Holding) -> None:
+        """Park before the target commits: whoever takes over after a crash must find what failed."""
+        if not (settlement.parked or settlement.asked):
+            return
+        early = Settlement(parked=settlement.parked, asked=settlement.asked)
+        await self._desk.ledger.transact(lambda s: self._desk.write_down(s, early), holding.fences())
+        settlement.parked = []
+        settlement.asked = [dataclasses.replace(request, not_before=0.0) for request in settlement.asked]
+        await gap(Gap.PARKED)
+
+    async def _tell_ledger(self, settlement: Settlement, new: dict[int, LegState], holding: Holding) -> None:
+        desk = self._desk
+
+        def work(stores: Stores) -> None:
+            desk.write_down(stores, settlement)
+            stores.legs.move(desk.leg.name, holding.channel, new)
+
+        await desk.ledger.transact(work, holding.fences())
+        holding.states.update(new)
+        await gap(Gap.MOVED)
+
+
+def _base(target: Mapping[int, LegState], ledger: Mapping[int, LegState]) -> dict[int, LegState]:
+    """Counts as the target has them, and no position below where the ledger says the leg began."""
+    return {
+        p: msgspec.structs.replace(
+            state, position=max(state.position, ledger[p].position), sequence=max(state.sequence, ledger[p].sequence)
+        )
+        for p, state in target.items()
+    }

@@ -1,0 +1,202 @@
+"""Ways: which channel a leg's messages take, how batches get there, and how a leg changes over.
+
+A batch enters each way of its source in the reader's own commit: a channel in the ledger's store for
+direct legs and for a bus that shares the store, an outbox for a bus elsewhere. A leg's ways are kept
+in order; each serves the source's batches `(after, until]`, so a leg that changes over empties the
+old way before it takes from the new one, and nothing is lost or repeated between them.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from tieline.bus import Bus, Delivery
+from tieline.connector import LegState
+from tieline.ledger import LegRow, Stores, Way
+from tieline.message import Batch, pack, split
+from tieline.runner.plan import LegPlan, SourcePlan
+from tieline.runner.requests import Request, ask
+
+DIRECT: Final = "direct"
+_MAIN: Final = "main"
+RETIRED: Final = "retired"
+
+
+def wished_way(leg: LegPlan) -> Way:
+    """The way that the project file asks for; where it begins is not known here."""
+    via = leg.flow.via
+    bus = _MAIN if via == "bus" else via
+    partitions = 1 if bus == DIRECT else leg.flow.partitions
+    return Way(bus=bus, channel=f"{bus}:{leg.source.name}/{partitions}", partitions=partitions)
+
+
+def outbox(channel: str) -> str:
+    """Where batches for a channel of a foreign engine wait for the relay."""
+    return f"outbox:{channel}"
+
+
+@dataclass(slots=True)
+class Handover:
+    """The last batches of each partition, so that a level leg need not read back what was just kept."""
+
+    most: int = 4
+    _recent: dict[tuple[str, int], deque[Delivery]] = field(default_factory=dict)
+
+    def add(self, channel: str, delivery: Delivery) -> None:
+        """Remember a batch that was just committed."""
+        key = (channel, delivery.partition)
+        self._recent.setdefault(key, deque(maxlen=self.most)).append(delivery)
+
+    def take(self, channel: str, after: Mapping[int, int], most: int) -> list[Delivery]:
+        """What follows these positions without a hole, as far as it is remembered."""
+        found: list[Delivery] = []
+        count = 0
+        for partition, position in after.items():
+            expected = position + 1
+            for delivery in self._recent.get((channel, partition), ()):
+                if delivery.position == expected and count < most:
+                    found.append(delivery)
+                    count += len(delivery.batch.messages)
+                    expected += 1
+        return found
+
+
+class Publisher:
+    """Puts a source's batches on their ways, inside the reader's transaction."""
+
+    def __init__(self, buses: Mapping[str, Bus], handover: Handover) -> None:
+        self._shared = {name: bus.capabilities.shares_ledger for name, bus in buses.items()}
+        self._handover = handover
+        self._kept: list[tuple[str, Delivery]] = []
+
+    def shares(self, bus: str) -> bool:
+        """Whether this bus keeps its channels in the ledger's own store."""
+        return bus == DIRECT or self._shared.get(bus, True)
+
+    def keep(self, stores: Stores, plan: SourcePlan, batches: Sequence[Batch]) -> None:
+        """Append the batches to the channel of each leg's present way, and count them in."""
+        self._kept = []
+        if not batches:
+            return
+        legs = [leg for leg in stores.legs.of_source(plan.name) if leg.paused != RETIRED]
+        ways = {leg.ways[-1].channel: leg.ways[-1] for leg in legs}
+        for way in ways.values():
+            own = {leg.leg for leg in legs if leg.ways[-1].channel == way.channel}
+            chosen = [b for b in batches if not b.to or b.to in own]
+            if chosen:
+                self._append(stores, way, chosen)
+        for leg in legs:
+            entered = sum(len(b.messages) for b in batches if b.to in {"", leg.leg})
+            if entered:
+                stores.legs.count(leg.leg, entered=entered)
+
+    def _append(self, stores: Stores, way: Way, batches: Sequence[Batch]) -> None:
+        if not self.shares(way.bus):
+            box = outbox(way.channel)
+            stores.channels.append(box, [(0, b.sequence, len(b.messages), pack(b)) for b in batches])
+            stores.notify(box)
+            return
+        parts = [(p, part) for b in batches for p, part in split(b, way.partitions).items()]
+        ends = stores.channels.append(
+            way.channel, [(p, part.sequence, len(part.messages), pack(part)) for p, part in parts]
+        )
+        # Positions are gapless within a partition, so they follow from its new end.
+        for partition, part in reversed(parts):
+            self._kept.append((way.channel, Delivery(partition, ends[partition], part)))
+            ends[partition] -= 1
+        stores.notify(way.channel)
+
+    def published(self) -> None:
+        """The transaction is committed: hand its batches over to legs in this process."""
+        for channel, delivery in reversed(self._kept):
+            self._handover.add(channel, delivery)
+        self._kept = []
+
+
+def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publisher) -> list[str]:
+    """Bring the ledger's facts to the file's wish; gives a line for each leg that changes or begins.
+
+    A new leg of a source with a history begins "from now" and is backfilled, as one step.
+    """
+    said: list[str] = []
+    for plan in plans:
+        sequence = stores.sources.get(plan.name).sequence
+        for leg in plan.legs:
+            wish = msgspec.structs.replace(wished_way(leg), after=sequence)
+            row = stores.legs.get(leg.name)
+            if row is None:
+                _begin(stores, leg, wish)
+                if sequence:
+                    ask(stores, [Request("backfill", plan.name, leg.name, why="new leg")])
+                    said.append(f"{leg.name}: new; current values are sent to it first")
+            elif row.ways[-1].channel != wish.channel or row.paused == RETIRED:
+                last = row.ways[-1]
+                ways = [*row.ways[:-1], msgspec.structs.replace(last, until=sequence), wish]
+                paused = "" if row.paused == RETIRED else row.paused
+                stores.legs.put(msgspec.structs.replace(row, ways=ways, paused=paused))
+                if row.paused == RETIRED:
+                    ask(stores, [Request("backfill", plan.name, leg.name, why="back again")])
+                said.append(f"{leg.name}: from {last.bus} to {wish.bus}, after what is under way on {last.bus}")
+            else:
+                wish = row.ways[-1]
+            _declare(stores, leg.name, wish, publisher)
+    return said
+
+
+def _begin(stores: Stores, leg: LegPlan, way: Way) -> None:
+    stores.legs.put(
+        LegRow(
+            leg=leg.name,
+            flow=leg.flow.name,
+            source=leg.source.name,
+            target=leg.target,
+            entity=leg.entity.__name__,
+            ways=[way],
+        )
+    )
+
+
+def _declare(stores: Stores, leg: str, way: Way, publisher: Publisher) -> None:
+    if publisher.shares(way.bus):
+        stores.channels.declare(way.channel, way.partitions, [leg])
+    else:
+        stores.channels.declare(outbox(way.channel), 1, ["relay"])
+    if not stores.legs.states(leg, way.channel):
+        # What stands in the channel already went to this leg by another way, or was before its time.
+        ends = stores.channels.ends(way.channel) if publisher.shares(way.bus) else {}
+        stores.legs.move(leg, way.channel, {p: LegState(position=ends.get(p, 0)) for p in range(way.partitions)})
+
+
+def retire(stores: Stores, claimed: set[str]) -> list[str]:
+    """Legs that no flow claims any more get nothing new; what is under way to them stays."""
+    gone = [row for row in stores.legs.all() if row.leg not in claimed and row.paused != RETIRED]
+    for row in gone:
+        stores.legs.put(msgspec.structs.replace(row, paused=RETIRED))
+    return [row.leg for row in gone]
+
+
+def drained(stores: Stores, leg: str, way: Way) -> bool:
+    """Whether a way that is to be left holds nothing for this leg any more."""
+    if way.until is None:
+        return False
+    states = stores.legs.states(leg, way.channel)
+    for partition in range(way.partitions):
+        position = states.get(partition, LegState()).position
+        ahead = stores.channels.read(way.channel, {partition: position}, 1)
+        if ahead and ahead[0].sequence <= way.until:
+            return False
+    return True
+
+
+def leave_way(stores: Stores, leg: str) -> None:
+    """Drop the leg's first way; its counts stay."""
+    row = stores.legs.get(leg)
+    if row is None or len(row.ways) < 2:
+        return
+    left, *rest = row.ways
+    stores.legs.put(msgspec.structs.replace(row, ways=rest))
+    if all(way.channel != left.channel for way in rest):
+        stores.channels.forget(left.channel, leg)

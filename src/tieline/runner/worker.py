@@ -1,0 +1,323 @@
+"""A worker: reads the sources and delivers the legs it holds leases for, until it is told to stop."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import structlog
+
+from tieline.bus import Bus
+from tieline.connector import Connector
+from tieline.errors import AccessRefused, ConfigurationError, Fenced, Hold, Mistake, TielineError, Unavailable
+from tieline.ledger import Fence, Ledger, Stores
+from tieline.runner.leg import Leg, Progress
+from tieline.runner.plan import LegPlan, SourcePlan, build
+from tieline.runner.reader import Reader, Summary
+from tieline.runner.relay import Relay
+from tieline.runner.requests import Request, ask, requests_for, source_topic
+from tieline.runner.schedule import seconds_until
+from tieline.runner.shares import Shares
+from tieline.runner.ways import DIRECT, RETIRED, Handover, Publisher, retire, settle_ways, wished_way
+from tieline.system import Landscape
+
+log = structlog.get_logger()
+
+_LEASE: Final = 15.0  # seconds a silent worker keeps its leases
+_LONGEST: Final = 60.0  # seconds between looks at a source that nothing wakes
+_BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits
+
+
+@dataclass(slots=True)
+class Report:
+    """What `--once` came to. `waiting` are parked messages, `paused` the legs that stand still and why."""
+
+    read: dict[str, Summary] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0
+    paused: dict[str, str] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs a landscape, or the named flows of it, over a ledger.
+
+    `buses` holds a Bus for "direct" and for each name that flows use; `connectors` are opened from
+    the systems' settings unless given. Not reusable after `run` has returned.
+
+    Raises:
+        ConfigurationError: at construction, where flows do not fit their adapters.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        ledger: Ledger,
+        buses: Mapping[str, Bus],
+        *,
+        worker: str | None = None,
+        only: set[str] | None = None,
+        connectors: Mapping[str, Connector] | None = None,
+        progress: Progress | None = None,
+        lease: float = _LEASE,
+    ) -> None:
+        self.landscape = landscape
+        self.ledger = ledger
+        self.buses = buses
+        self.worker = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._only = only
+        self._connectors = dict(connectors) if connectors is not None else _open(landscape, only)
+        self.plans = build(landscape, self._connectors, only)
+        self._stopping = asyncio.Event()
+        self._handover = Handover()
+        self._shares = Shares(ledger, self.worker, lease)
+        self._progress = progress
+        self._legs: list[Leg] = []
+        self._relays: list[Relay] = []
+        self._read_once: set[str] = set()
+        self.report = Report()
+
+    # -- what a caller does ---------------------------------------------------------------------------
+
+    async def run(self, once: bool = False) -> Report:
+        """Run until `stop`; with `once` read each source once, deliver what follows from it, and return."""
+        await self._shares.join()
+        await self._settle_ways()
+        self._legs = [self._leg(leg) for plan in self.plans for leg in plan.legs]
+        self._relays = await self._relays_needed()
+        tasks = [
+            asyncio.create_task(self._shares.live(self._stopping), name="heartbeat"),
+            *(asyncio.create_task(leg.run(self._stopping), name=leg.plan.name) for leg in self._legs),
+            *(asyncio.create_task(relay.run(self._stopping), name=relay.channel) for relay in self._relays),
+            *(asyncio.create_task(self._source(plan, once), name=plan.name) for plan in self.plans),
+        ]
+        watch = asyncio.create_task(self._until_quiet() if once else self._stopping.wait())
+        try:
+            await asyncio.wait([watch, *tasks], return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            self._stopping.set()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            watch.cancel()
+            await self._close()
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+        return self.report
+
+    async def stop(self) -> None:
+        """Finish the batches in work, give up the leases, and let `run` return."""
+        self._stopping.set()
+
+    async def backfill(self, flow: str, to: str | None = None, again: bool = False) -> list[str]:
+        """Ask for current values of a flow's source for its legs (or the one to `to`); gives their names.
+
+        With `again` the target writes also what it holds already.
+        """
+        legs = [leg for plan in self.plans for leg in plan.legs if leg.flow.name == flow and to in {None, leg.target}]
+        requests = [Request("backfill", leg.source.name, leg.name, force=again, why="asked for") for leg in legs]
+        await self.ledger.transact(lambda s: ask(s, requests))
+        return [leg.name for leg in legs]
+
+    # -- starting ----------------------------------------------------------------------------------------
+
+    async def _settle_ways(self) -> None:
+        publisher = Publisher(self.buses, self._handover)
+        for plan in self.plans:
+            for leg in plan.legs:
+                way = wished_way(leg)
+                if way.bus not in self.buses:
+                    raise ConfigurationError(
+                        Mistake(f"flow {leg.flow.name}", f"there is no bus {way.bus!r}", f"add [buses.{way.bus}]")
+                    )
+                if not publisher.shares(way.bus):
+                    await self.buses[way.bus].declare(way.channel, way.partitions, [leg.name])
+        said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
+        for line in said:
+            log.info("leg changes", what=line)
+        if self._only is None:
+            claimed = {leg.name for plan in self.plans for leg in plan.legs}
+            for leg in await self.ledger.transact(lambda s: retire(s, claimed)):
+                log.warning("leg retired", leg=leg, why="no flow claims it any more")
+
+    def _leg(self, plan: LegPlan) -> Leg:
+        leg = Leg(plan, self.ledger, self.buses, self._handover, self._shares)
+        if self._progress is not None:
+            leg.progress = self._progress
+        return leg
+
+    async def _relays_needed(self) -> list[Relay]:
+        names = {leg.name for plan in self.plans for leg in plan.legs}
+        rows = await self.ledger.transact(lambda s: s.legs.all())
+        channels = {
+            way.channel: way.bus
+            for row in rows
+            if row.leg in names
+            for way in row.ways
+            if way.bus != DIRECT and not self.buses[way.bus].capabilities.shares_ledger
+        }
+        return [Relay(channel, self.buses[bus], self.ledger, self._shares) for channel, bus in channels.items()]
+
+    # -- sources ---------------------------------------------------------------------------------------------
+
+    async def _source(self, plan: SourcePlan, once: bool) -> None:
+        """Read one source whenever it is due and its lease can be had."""
+        reader = Reader(plan, self.ledger, Publisher(self.buses, self._handover), self._room)
+        backoff = 1.0
+        first = True
+        while not self._stopping.is_set():
+            wait = await self._due_in(plan, first or once)
+            if wait > 0:
+                await self._sleep(plan, wait)
+                continue
+            token = await self._shares.one(reader.lease)
+            if token is None:
+                self._read_once.add(plan.name)
+                await self._sleep(plan, 1.0)
+                continue
+            try:
+                summary = await reader.run(token)
+                backoff = 1.0
+            except Fenced:
+                self._shares.lost()
+            except (Unavailable, AccessRefused, Hold, TielineError) as error:
+                await self._failed(plan, reader, token, error)
+                if not once:
+                    await self._sleep(plan, backoff if isinstance(error, Unavailable) else _LONGEST)
+                    backoff = min(_LONGEST, backoff * 2)
+            else:
+                first = False
+                self._add(plan.name, summary)
+            if once:
+                self._read_once.add(plan.name)
+                first = False
+                if plan.connector is not None:
+                    await self._stopping.wait()
+
+    def _add(self, source: str, summary: Summary) -> None:
+        total = self.report.read.setdefault(source, Summary())
+        total.records += summary.records
+        total.messages += summary.messages
+        total.parked += summary.parked
+
+    async def _due_in(self, plan: SourcePlan, at_once: bool) -> float:
+        """Seconds until the source is to be read; process sources when their inbox has something."""
+        name = plan.name
+
+        def look(stores: Stores) -> float:
+            if plan.connector is None:
+                return 0.0 if stores.inbox.depth(name) else 5.0
+            if at_once or requests_for(stores, name) or any(r.decision for r in stores.parked.list(name)):
+                return 0.0
+            until = seconds_until(plan.settings.triggers, stores.now(), stores.sources.get(name).read_at)
+            return _LONGEST if until is None else until
+
+        return await self.ledger.transact(look)
+
+    async def _sleep(self, plan: SourcePlan, seconds: float) -> None:
+        waiting = asyncio.create_task(self.ledger.wait([source_topic(plan.name)], min(seconds, _LONGEST)))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, stopping):
+            task.cancel()
+        await asyncio.gather(waiting, stopping, return_exceptions=True)
+
+    async def _failed(self, plan: SourcePlan, reader: Reader, token: int, error: TielineError) -> None:
+        self.report.failed[plan.name] = str(error)
+        log.warning("source failed", source=plan.name, reason=str(error), kind=type(error).__name__)
+
+        def write(stores: Stores) -> None:
+            state = stores.sources.get(plan.name)
+            stores.sources.put(plan.name, msgspec.structs.replace(state, failure=str(error)))
+
+        try:
+            await self.ledger.transact(write, [Fence(reader.lease, token)])
+        except TielineError as second:
+            log.warning("failure not noted", source=plan.name, reason=str(second))
+
+    async def _room(self, source: str, sequence: int) -> None:
+        """Wait while the fastest leg that somebody works on is too far behind.
+
+        Raises:
+            Unavailable: where every leg of the source is down: then reading stops.
+        """
+        while not self._stopping.is_set():
+            lags, down, held = await self.ledger.transact(lambda s: _lags(s, source, sequence))
+            if down:
+                raise Unavailable(f"every target of {source} is down; reading waits for one of them")
+            if not held or min(lags, default=0) <= _BACKLOG:
+                return
+            await asyncio.sleep(0.02)
+
+    # -- once --------------------------------------------------------------------------------------------------
+
+    async def _until_quiet(self) -> None:
+        """Return when every source was read, and nothing moves any more."""
+        still = 0
+        while not self._stopping.is_set():
+            await asyncio.sleep(0.02)
+            if not self._read_once >= {plan.name for plan in self.plans if plan.connector is not None}:
+                continue
+            level = all(leg.idle or leg.paused for leg in self._legs) and all(r.idle for r in self._relays)
+            still = still + 1 if level and await self.ledger.transact(self._nothing_due) else 0
+            if still >= 2:
+                break
+            if still:
+                for leg in self._legs:
+                    leg.look_again()
+        await self.ledger.transact(self._sum_up)
+
+    def _nothing_due(self, stores: Stores) -> bool:
+        now = stores.now()
+        paused = {leg.plan.name for leg in self._legs if leg.paused}
+        return not any(stores.inbox.depth(plan.name) for plan in self.plans) and not any(
+            stores.parked.due(leg.plan.name, now, 1) for leg in self._legs if leg.plan.name not in paused
+        )
+
+    def _sum_up(self, stores: Stores) -> None:
+        names = [leg.plan.name for leg in self._legs] + [plan.name for plan in self.plans]
+        self.report.waiting = sum(sum(stores.parked.counts(name).values()) for name in names)
+        self.report.paused = {leg.plan.name: leg.paused for leg in self._legs if leg.paused}
+
+    async def _close(self) -> None:
+        try:
+            await self._shares.leave()
+        except TielineError as error:
+            log.warning("leases not given up", reason=str(error))
+        for connector in self._connectors.values():
+            await connector.close()
+
+
+def _lags(stores: Stores, source: str, sequence: int) -> tuple[list[int], bool, bool]:
+    """Batches each worked-on leg is behind, whether all are down, and whether anybody works on one."""
+    legs = [row for row in stores.legs.of_source(source) if row.paused != RETIRED]
+    holders = stores.leases.holders()
+    lags: list[int] = []
+    for row in legs:
+        way = row.ways[-1]
+        worked_on = any(name.startswith(f"leg:{row.leg}|") for name in holders)
+        if row.paused or not worked_on:
+            continue
+        states = stores.legs.states(row.leg, way.channel)
+        lags.append(sequence - max([way.after, *(state.sequence for state in states.values())]))
+    down = bool(legs) and all(row.paused for row in legs)
+    return lags, down, bool(lags)
+
+
+def _open(landscape: Landscape, only: set[str] | None) -> dict[str, Connector]:
+    """Connectors of the systems that the chosen flows touch; all mistakes at once."""
+    flows = [flow for flow in landscape.flows.values() if only is None or flow.name in only]
+    names = {flow.source for flow in flows} | {target.system for flow in flows for target in flow.targets}
+    opened: dict[str, Connector] = {}
+    mistakes: list[Mistake] = []
+    for name in sorted(names & landscape.systems.keys()):
+        system = landscape.systems[name]
+        try:
+            opened[name] = system.adapter.connector.open(system.settings)
+        except ConfigurationError as error:
+            mistakes.extend(error.mistakes)
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    return opened

@@ -158,7 +158,7 @@ class DemoSystem(ABC):
                 child.stop()
         self._server = None
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027  most have nothing to do here
         """Remove what this system keeps outside `home` and `work`: usually nothing."""
 
     def fingerprint(self) -> str:

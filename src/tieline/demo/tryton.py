@@ -16,6 +16,10 @@ path = {folder}
 # An integration logs in once and works all day; a wrong password in the demo must not lock it out.
 timeout = 86400
 max_attempt = 100000
+[queue]
+# Posting an invoice would also print it, which takes three times as long as all the rest. Left to a worker that
+# the demo does not run: an invoice is printed when somebody opens it.
+worker = True
 """
 
 

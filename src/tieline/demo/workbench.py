@@ -1,8 +1,11 @@
-"""The systems without Tieline, for trying a connector: `python -m tieline.demo.systems up|down|orders|requests|proof`."""
+"""The systems without Tieline, for trying a connector: `python -m tieline.demo.systems up`, `orders 20`, `proof`."""
+
+# ruff: noqa: T201  a command prints
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fcntl
 import os
 import signal
@@ -10,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from tieline.demo.children import DemoFailed, wait_until
+from tieline.demo.orders import place_orders, report_requests
 from tieline.demo.system import Access, DemoSystem, default_home
 from tieline.demo.systems import company, running
 
@@ -56,6 +61,14 @@ def parser() -> argparse.ArgumentParser:
     up_.set_defaults(do=up)
 
     commands.add_parser("down", help="end what `up` started").set_defaults(do=down)
+
+    orders_ = commands.add_parser("orders", help="let guests place orders in the shop")
+    orders_.add_argument("count", type=int)
+    orders_.set_defaults(do=orders)
+
+    requests_ = commands.add_parser("requests", help="report maintenance requests")
+    requests_.add_argument("count", type=int)
+    requests_.set_defaults(do=requests)
     return top
 
 
@@ -66,7 +79,8 @@ def up(chosen: argparse.Namespace) -> int:
     def progress(system: str, text: str, _done: float | None) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {system:<8} {text}", flush=True)
 
-    ended = threading.Event()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `down` is a Ctrl-C from elsewhere
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (chosen.work / "up.pid").open("a+") as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,18 +89,20 @@ def up(chosen: argparse.Namespace) -> int:
         mark.truncate(0)
         mark.write(str(os.getpid()))
         mark.flush()
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
-        signal.signal(signal.SIGINT, lambda *_: ended.set())
         systems = company(chosen.home, chosen.work, (chosen.shop_port, chosen.erp_port, chosen.maintenance_port))
-        with running(systems, progress):
-            write_down(chosen.work, systems)
+        try:
+            with running(systems, progress):
+                write_down(chosen.work, systems)
+                for system in systems:
+                    print(f"{system.title}: {system.url}  {system.database}")
+                print("Running. Ctrl-C ends it.", flush=True)
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            print("Ended.")
+        finally:
             for system in systems:
-                print(f"{system.title}: {system.url}  {system.database}")
-            print("Running. Ctrl-C ends it.", flush=True)
-            ended.wait()
-        for system in systems:
-            system.forget()
-        (chosen.work / "systems.json").unlink()
+                system.forget()
+            (chosen.work / "systems.json").unlink(missing_ok=True)
     return 0
 
 
@@ -101,6 +117,38 @@ def down(chosen: argparse.Namespace) -> int:
         if not wait_until(lambda: not is_held(mark), 30):
             raise DemoFailed("The systems did not end within 30 s.")
     return 0
+
+
+def orders(chosen: argparse.Namespace) -> int:
+    """Place orders and say what they come to."""
+    began = time.monotonic()
+    placed = asyncio.run(place_orders(known(chosen.work)["oscar"].url, chosen.count))
+    took = time.monotonic() - began
+    total = sum((order.total for order in placed), Decimal(0))
+    print(f"{len(placed)} orders, {total} EUR, in {took:.1f} s")
+    return 0
+
+
+def requests(chosen: argparse.Namespace) -> int:
+    """Report maintenance requests."""
+    began = time.monotonic()
+    tracker = known(chosen.work)["roundup"]
+    access = tracker.access
+    made = asyncio.run(report_requests(tracker.url, access.user, access.password, chosen.count))
+    print(f"{len(made)} requests in {time.monotonic() - began:.1f} s")
+    return 0
+
+
+def known(work: Path) -> dict[str, Running]:
+    """What `up` wrote down.
+
+    Raises:
+        DemoFailed: where nothing runs.
+    """
+    try:
+        return msgspec.json.decode((work / "systems.json").read_bytes(), type=dict[str, Running])
+    except FileNotFoundError:
+        raise DemoFailed(f"No systems run in {work}; `up` starts them.") from None
 
 
 def write_down(work: Path, systems: Sequence[DemoSystem]) -> None:

@@ -18,6 +18,23 @@ OSCAR_ALLOW_ANON_CHECKOUT = True
 OSCAR_INITIAL_ORDER_STATUS = OSCARAPI_INITIAL_ORDER_STATUS = "new"
 OSCAR_ORDER_STATUS_PIPELINE = {"new": ("packed", "cancelled"), "packed": ("shipped",), "shipped": (), "cancelled": ()}
 OSCARAPI_BLOCK_ADMIN_API_ACCESS = False
+OSCARAPI_ORDERLINE_FIELDS = (
+    "url",
+    "order",
+    "product",
+    "stockrecord",
+    "partner_sku",
+    "title",
+    "quantity",
+    "price_currency",
+    "unit_price_excl_tax",
+    "unit_price_incl_tax",
+    "price_excl_tax",
+    "price_incl_tax",
+    "price_excl_tax_excl_discounts",
+    "price_incl_tax_excl_discounts",
+    "attributes",
+)
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

@@ -294,6 +294,10 @@ class Ledger(Protocol):
     url: str
     durable: bool
 
+    @property
+    def rung(self) -> int:
+        """How many notifications this object has noticed: note it before looking, for `wait`."""
+
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
         """Run `work` in one transaction; it is safe on disk when this returns.
 
@@ -303,7 +307,12 @@ class Ledger(Protocol):
                 (`work` is safe to run again by its fences and ids).
         """
 
-    async def wait(self, topics: Sequence[str], seconds: float) -> None:
-        """Until one of the topics is notified, by any process, or the time is over."""
+    async def wait(self, topics: Sequence[str], seconds: float, since: int | None = None) -> None:
+        """Until one of the topics is notified, by any process, or the time is over.
+
+        At once where one was notified after the caller noted `rung` as `since`; without it, after this
+        object's previous wait on that topic was over. So no notification falls between a look and a wait;
+        a wait may end without one.
+        """
 
     async def close(self) -> None: ...

@@ -1,0 +1,89 @@
+"""What the SQL ledgers share: one connection on one thread, and who waits for what."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, Final, TypeVar
+
+from tieline.errors import TielineError, Unavailable
+from tieline.ledger import Fence, Stores
+from tieline.ledgers.bell import Bell
+from tieline.ledgers.dialect import Session
+from tieline.ledgers.sql import SqlStores
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+
+
+class Again(Unavailable):
+    """The database undid a transaction in favour of another one: it may simply run again."""
+
+
+class SqlLedger(ABC):
+    """A ledger that connects at its first transaction, and again after a loss.
+
+    `work` runs on the ledger's own thread. A transaction that the database undid in favour of another
+    one (a deadlock) is run again, so `work` may run more than once and changes nothing but stores.
+    """
+
+    failures: ClassVar[type[Exception]]  # the root of the driver's errors
+    durable: bool = True
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._bell = Bell()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tieline-ledger")
+        self._session: Session | None = None
+        self._stores: SqlStores | None = None
+
+    @property
+    def rung(self) -> int:
+        return self._bell.rung
+
+    async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work, fences)
+
+    async def wait(self, topics: Sequence[str], seconds: float, since: int | None = None) -> None:
+        await self._bell.wait(topics, seconds, since)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    @abstractmethod
+    def _connect(self) -> Session:
+        """An open connection, its tables up to date."""
+
+    @abstractmethod
+    def _named(self, error: Exception) -> TielineError | None:
+        """The error of ours for one of the driver's; None where it is a mistake in the statement."""
+
+    def _transact(self, work: Callable[[Stores], T], fences: Sequence[Fence]) -> T:
+        attempt = 1
+        while True:
+            try:
+                result, topics = self._open().inside(work, fences)
+                break
+            except self.failures as error:
+                named = self._named(error)
+                if named is None:
+                    raise
+                if not isinstance(named, Again) or attempt == _ATTEMPTS:
+                    raise named from error
+                attempt += 1
+        if topics:
+            self._bell.ring(topics)
+        return result
+
+    def _open(self) -> SqlStores:
+        if self._stores is None:
+            self._session = self._connect()
+            self._stores = SqlStores(self._session)
+        return self._stores
+
+    def _disconnect(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session = self._stores = None

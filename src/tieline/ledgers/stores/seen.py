@@ -1,0 +1,96 @@
+"""What sources have shown."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tieline.ledger import SeenRow
+from tieline.ledgers.dialect import Merge, Row, Session
+from tieline.ledgers.texts import Names, Texts
+from tieline.message import Version
+
+
+class SqlSeen:
+    """What sources have shown."""
+
+    _merge: Final = Merge(
+        "seen",
+        "source key record epoch counter edit message_id record_digest entity_digest mapping gone origin at",
+        "integer text text bigint bigint integer bytea bytea bytea bigint smallint text float8",
+        key="source key",
+    )
+
+    def __init__(self, session: Session, names: Names, texts: Texts) -> None:
+        self._session = session
+        self._names = names
+        self._texts = texts
+
+    def by_record(self, source: str, records: Sequence[str]) -> list[SeenRow]:
+        return self._among("record", source, records)
+
+    def by_key(self, source: str, keys: Sequence[str]) -> list[SeenRow]:
+        return self._among("key", source, keys)
+
+    def _among(self, column: str, source: str, texts: Sequence[str]) -> list[SeenRow]:
+        if not texts:
+            return []
+        session = self._session
+        wanted = session.listed(self._texts.sought(texts))
+        query = f"{_SEEN} where source = ? and {column} {session.among}"
+        return self._shown(session.rows(query, self._names.known(source), wanted))
+
+    def put(self, source: str, rows: Sequence[SeenRow]) -> None:
+        if not rows:
+            return
+        number = self._names.id(source)
+        keys = self._texts.stored([row.key for row in rows])
+        records = self._texts.stored([row.record for row in rows])
+        self._session.merge(
+            self._merge,
+            [
+                (
+                    number,
+                    key,
+                    record,
+                    *row.version,
+                    row.message_id,
+                    row.record_digest,
+                    row.entity_digest,
+                    row.mapping,
+                    int(row.gone),
+                    row.origin,
+                    row.at,
+                )
+                for row, key, record in zip(rows, keys, records, strict=True)
+            ],
+        )
+
+    def count(self, source: str) -> int:
+        query = "select count(*) from seen where source = ? and gone = 0"
+        return int(self._session.rows(query, self._names.known(source))[0][0])
+
+    def sweep_start(self, source: str) -> None:
+        self._session.run("delete from sweep where source = ?", self._names.known(source))
+
+    def sweep_mark(self, source: str, records: Sequence[str]) -> None:
+        number = self._names.id(source)
+        rows = [(number, record) for record in self._texts.stored(records)]
+        self._session.merge(Merge("sweep", "source record", "integer text", key="source record"), rows)
+
+    def sweep_missing(self, source: str) -> list[SeenRow]:
+        unmarked = "select 1 from sweep where sweep.source = seen.source and sweep.record = seen.record"
+        query = f"{_SEEN} where source = ? and gone = 0 and not exists ({unmarked}) order by key"
+        return self._shown(self._session.rows(query, self._names.known(source)))
+
+    def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
+        (start,) = self._texts.sought([after])
+        query = f"{_SEEN} where source = ? and key > ? and gone = 0 order by key limit ?"
+        return self._shown(self._session.rows(query, self._names.known(source), start, limit))
+
+    def _shown(self, rows: list[Row]) -> list[SeenRow]:
+        return [
+            SeenRow(row[0], row[1], Version(*row[2:5]), row[5], row[6], row[7], row[8], row[9] != 0, row[10], row[11])
+            for row in self._texts.whole(rows, 0, 1)
+        ]
+
+
+_SEEN: Final = f"select {', '.join(SqlSeen._merge.names[1:])} from seen"

@@ -36,7 +36,7 @@ class Unfit(TypeError):
 def hints_of(name: str, module: str, annotations: Mapping[str, Any]) -> dict[str, Any]:
     """The annotations as objects, before their class exists; a text that names what is not there yet stays text."""
     known = vars(sys.modules[module]) if module in sys.modules else {}
-    itself = type(name, (msgspec.Struct,), {})
+    itself = type(name, (), {})
     found: dict[str, Any] = {}
     for field, hint in annotations.items():
         holder = type("Holder", (), {"__annotations__": {field: hint}, "__module__": module})

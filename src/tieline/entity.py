@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, wraps
 from typing import Annotated, Any, ClassVar, Final, Generic, TypeGuard, TypeVar, dataclass_transform
 
 import msgspec
@@ -84,7 +84,7 @@ class _ValueMeta(msgspec.StructMeta):
         declared = {f"__{word}__": options.pop(word) for word in ("key", "version", "subject") if word in options}
         # msgspec looks for __post_init__ once, at definition: only classes that need it pay for it.
         if _needs_settling(name, namespace):
-            namespace["__post_init__"] = _after(namespace.get("__post_init__"))
+            namespace["__post_init__"] = _after(namespace.get("__post_init__") or _inherited(bases))
         cls = super().__new__(mcs, name, bases, namespace, **options)
         for word, value in declared.items():
             setattr(cls, word, (value,) if word == "__key__" and isinstance(value, str) else value)
@@ -108,15 +108,21 @@ def _needs_settling(name: str, namespace: dict[str, Any]) -> bool:
     return needed
 
 
-def _after(own: Callable[[Any], None] | None) -> Callable[[Any], None]:
-    if own is None:
-        return settle_fields
+def _inherited(bases: tuple[type, ...]) -> Any:
+    return next(filter(None, (getattr(base, "__post_init__", None) for base in bases)), None)
 
-    def both(value: Any) -> None:
+
+def _after(own: Any) -> Callable[[Any], None]:
+    """Settling after the class's own check, where it has one."""
+    if own is None or own is settle_fields or hasattr(own, "__wrapped__"):
+        return own or settle_fields
+
+    @wraps(own)
+    def checked(value: Any) -> None:
         own(value)
         settle_fields(value)
 
-    return both
+    return checked
 
 
 class Value(
@@ -387,9 +393,9 @@ def json_schema(entity: type[Entity]) -> dict[str, Any]:
     """JSON Schema (2020-12) of the canonical form."""
 
     def other(hint: Any) -> dict[str, Any]:
-        origin = typing.get_origin(hint) or hint
-        if origin is Ref:
-            return {"type": "string", "description": f"key of {typing.get_args(hint)[0].__name__}"}
+        if hint is Ref:
+            return {"type": "string", "minLength": 1, "description": "the key of another entity"}
         raise NotImplementedError
 
-    return msgspec.json.schema(entity, schema_hook=other)
+    schema = msgspec.json.schema(entity, schema_hook=other)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

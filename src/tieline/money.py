@@ -152,10 +152,12 @@ def exact(raw: object, field: str) -> Decimal:
 
 
 def plain(number: Decimal, field: str, quantum: Decimal = _ONE) -> Decimal:
-    """The one spelling of `number`: no exponent, no needless zeros, never below the quantum's scale.
+    """The one spelling of `number`: no needless zeros, never below the quantum's scale.
+
+    It has an exponent only where Python's decimals always have one, below a millionth.
 
     Raises:
-        Reject: for NaN, infinity, and numbers beyond 1E+100 or finer than 1E-100.
+        Reject: for NaN, infinity, and numbers of more than 100 digits on a side of the point.
     """
     if not number.is_finite():
         raise Misfit("a number is finite", field=field, value=number)

@@ -29,6 +29,7 @@ class Changes:
     epoch: int
     counter: int
     mapping: int
+    origins: Mapping[str, str] = field(default_factory=dict)  # by key: whose change it is, if not the source's own
     rows: dict[str, SeenRow] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
 
@@ -54,6 +55,7 @@ class Changes:
             )
             return
         version, new_id = self._next(one.key, row, entity_digest)
+        origin = self.origins.get(one.key, "")
         self.rows[one.key] = SeenRow(
             key=one.key,
             record=one.record,
@@ -62,9 +64,11 @@ class Changes:
             record_digest=one.record_digest,
             entity_digest=entity_digest,
             mapping=self.mapping,
+            origin=origin,
         )
+        data = msgspec.Raw(one.data)
         self.messages.append(
-            Message(id=new_id, key=one.key, version=version, data=msgspec.Raw(one.data), subject=one.subject)
+            Message(id=new_id, key=one.key, version=version, data=data, origin=origin, subject=one.subject)
         )
 
     def delete(self, row: SeenRow) -> None:

@@ -183,7 +183,12 @@ class Reader:
             self._state = msgspec.structs.replace(self._state, cursor=None)
         if asked or decided:
             done = [(row.key, row.message_id) for row in decided]
-            await self._ledger.transact(lambda s: (settle(s, asked), s.parked.remove(name, done)), [self._fence])
+
+            def answered(stores: Stores) -> None:
+                settle(stores, asked)
+                stores.parked.remove(name, done)
+
+            await self._ledger.transact(answered, [self._fence])
 
     # -- one page ----------------------------------------------------------------------------------
 
@@ -202,7 +207,8 @@ class Reader:
             by_key.update((row.key, row) for row in await self._ledger.transact(lambda s: s.seen.by_key(name, new)))
         parked = [self._park(f.record, f.raw, f.reason) for f in mapped.failures]
         parked += await self._settle_clashes(page, mapped, by_key)
-        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version)
+        origins = await self._origins(mapped) if self.plan.also_target else {}
+        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, origins)
         changes.compare(mapped, by_key, by_record)
         for row in (row for i in page.gone for row in by_record.get(i, ()) if not row.gone):
             if row.key not in changes.rows:
@@ -213,6 +219,17 @@ class Reader:
         summary.parked += len(parked)
         marks = page.ids if run.marking else ()
         await self._commit(changes, addressed, parked, mapped.read, checkpoint, marks, inbox)
+
+    async def _origins(self, mapped: MappedPage) -> dict[str, str]:
+        """Keys that read back as another system's write through us, and that system: an echo of it."""
+        plan, keys = self.plan, [m.key for m in mapped.mapped]
+        entity = plan.entity.__name__
+        rows = await self._ledger.transact(lambda s: s.held.get(plan.system, entity, keys))
+        if plan.connector is not None and plan.connector.capabilities(plan.resource).transactional:
+            async with plan.connector.transaction() as tx:
+                rows += await tx.held(entity, keys)
+        digests = {m.key: digest(m.data) for m in mapped.mapped}
+        return {row.key: row.source.partition(".")[0] for row in rows if row.digest == digests[row.key]}
 
     def _park(self, record: str, raw: bytes, reason: str) -> ParkedRow:
         return ParkedRow(

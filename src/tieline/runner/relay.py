@@ -8,7 +8,7 @@ import structlog
 from tieline.bus import Bus
 from tieline.connector import LegState
 from tieline.errors import Fenced, TielineError
-from tieline.ledger import Fence, Ledger
+from tieline.ledger import Fence, Ledger, Stores
 from tieline.message import unpack
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.shares import Shares
@@ -55,11 +55,10 @@ class Relay:
             await self._bus.publish(self.channel, unpack(row.data))
         await gap(Gap.RELAYED)
         last = LegState(position=kept[-1].position, sequence=kept[-1].sequence, token=fence.token)
-        await self._ledger.transact(
-            lambda s: (
-                s.legs.move(leg, self._box, {0: last}),
-                s.channels.done(self._box, "relay", {0: last.position}),
-            ),
-            [fence],
-        )
+
+        def move(stores: Stores) -> None:
+            stores.legs.move(leg, self._box, {0: last})
+            stores.channels.done(self._box, "relay", {0: last.position})
+
+        await self._ledger.transact(move, [fence])
         return True

@@ -139,8 +139,8 @@ class Runner:
             log.info("leg changes", what=line)
         if self._only is None:
             claimed = {leg.name for plan in self.plans for leg in plan.legs}
-            for leg in await self.ledger.transact(lambda s: retire(s, claimed)):
-                log.warning("leg retired", leg=leg, why="no flow claims it any more")
+            for name in await self.ledger.transact(lambda s: retire(s, claimed)):
+                log.warning("leg retired", leg=name, why="no flow claims it any more")
 
     def _leg(self, plan: LegPlan) -> Leg:
         leg = Leg(plan, self.ledger, self.buses, self._handover, self._shares)
@@ -268,6 +268,7 @@ class Runner:
                 for leg in self._legs:
                     leg.look_again()
         await self.ledger.transact(self._sum_up)
+        self._stopping.set()
 
     def _nothing_due(self, stores: Stores) -> bool:
         now = stores.now()

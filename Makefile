@@ -1,0 +1,43 @@
+# Every verb sets up what it needs. `make` alone lists them.
+PYTHON ?= python3
+RUN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench faults services docs lock
+
+help:  ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## an environment in this checkout, with the versions of the lock file
+
+.venv/ready: requirements.lock pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh
+	@touch .venv/ready
+
+demo: setup  ## a small company: a real shop, ERP and maintenance system, connected (ARGS=--once ends by itself)
+	@$(RUN)/tieline demo $(ARGS)
+
+test: setup  ## everything that proves a promise, fast ones first (ARGS="-k parked" for some)
+	@sh scripts/test.sh $(ARGS)
+
+check: setup  ## types, style, import directions
+	@$(RUN)/ruff check src tests benchmarks
+	@$(RUN)/ruff format --check src tests benchmarks
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+
+bench: setup  ## the order workload against the raw limit and a bare loop; writes benchmarks/latest.json
+	@$(RUN)/python -m benchmarks.run $(ARGS)
+
+faults: setup  ## every kill, freeze and cut, at length
+	@TIELINE_FAULTS=long $(RUN)/pytest tests/faults -s $(ARGS)
+
+services: setup  ## start servers that tests can use and that no wheel brings (none are needed yet)
+	@$(RUN)/python scripts/services.py $(ARGS)
+
+docs: setup  ## write the reference from the code
+	@$(RUN)/python scripts/reference.py $(ARGS)
+
+lock: setup  ## pin the newest versions that fit
+	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing pyproject.toml -o requirements.lock

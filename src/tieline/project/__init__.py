@@ -4,11 +4,12 @@ Every mistake of a project is found in one reading and raised together, each wit
 and its remedy.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tieline.errors import ConfigurationError, Mistake
 from tieline.process import Process
@@ -23,7 +24,8 @@ from tieline.system import Landscape, System
 
 __all__ = ["PROJECT_FILE", "Mastery", "Project", "find", "load", "read"]
 
-_MOST_BYTES = 4_000_000
+_MOST_BYTES: Final = 4_000_000
+_AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +90,17 @@ def _parsed(file: Path, findings: Findings) -> Table | None:
         values = tomllib.loads(text)
         return Table(values, (), line_numbers(text), findings)
     except (ValueError, RecursionError) as error:
-        where, what = _syntax(error)
+        where, what = _syntax(error, text)
         findings.mistake(where, f"no valid TOML: {what}", "correct this line; nothing below it was looked at")
         return None
 
 
-def _syntax(error: Exception) -> tuple[Place, str]:
-    what, _, at = str(error).rpartition(" (at ")
-    line = "".join(letter for letter in at.partition(",")[0] if letter.isdigit())
-    return Place(line=int(line or 1)), what or str(error).replace("(at end of document)", "").strip()
+def _syntax(error: Exception, text: str) -> tuple[Place, str]:
+    said = str(error)
+    at = _AT.search(said)
+    if at is None:
+        return Place(line=1), said
+    return Place(line=int(at[1] or text.count("\n") + 1)), said[: at.start()]
 
 
 def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Project:
@@ -132,10 +136,12 @@ def _processes(
 ) -> tuple[dict[str, Process | None], dict[str, str]]:
     processes, owners = {}, {}
     for name, table in top.tables("processes"):
+        found = sections.process(table, name, code)
         if name in systems:
             top.findings.mistake(table.place(), f"{name!r} is a system already", "give the process another name")
-        owners[name] = table.text("owner")
-        processes[name] = sections.process(table, name, code)
+        else:
+            processes[name] = found
+            owners[name] = table.text("owner")
     return processes, owners
 
 

@@ -17,15 +17,17 @@ from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from itertools import count
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
-from tieline.entity import Entity, Event, json_schema, referenced
+import msgspec
+
+from tieline.entity import Entity, Event, Ref, referenced
 from tieline.errors import ConfigurationError
 from tieline.project.findings import Findings, Place, meant
 
 _PREFIX: Final = "tieline_project_"
 _numbers: Final = count(1)
-_FLOAT_FIELD: Final = re.compile(r"\S+\.\w+\.\w+: (float is not exact; (.*))", re.DOTALL)
+_UNFIT_FIELD: Final = re.compile(r"\S+\.(\w+\.\w+): (.+?); (.+)", re.DOTALL)
 _LONGEST_TEXT: Final = 300
 
 
@@ -120,7 +122,7 @@ class Code:
                 )
         try:
             referenced(cls)
-            json_schema(cls)
+            msgspec.json.schema(cls, schema_hook=_only_refs)
         except Exception as error:  # whatever an annotation evaluates to
             self._findings.mistake(
                 place,
@@ -137,15 +139,17 @@ class Code:
             self._findings.mistake(where, f"no valid Python: {error.msg}", "correct this line")
             return
         where = self._last_place(error) or place
-        inexact = _FLOAT_FIELD.fullmatch(self._text(error)) if isinstance(error, TypeError) else None
-        if inexact is not None and (fields := _float_fields(self.folder / where.file)):
-            for line, field in fields:
-                what, remedy = f"{field}: {inexact[1]}".split("; ", 1)
-                self._findings.mistake(where._replace(line=line), what, remedy)
+        unfit = _UNFIT_FIELD.fullmatch(self._text(error)) if isinstance(error, TypeError) else None
+        if unfit is not None:
+            field, what, remedy = unfit.groups()
+            # The class statement stops at its first unfit field; floats seldom come alone.
+            others = _float_fields(self.folder / where.file) if what.startswith("float") else {}
+            for wrong, line in (_field_lines(self.folder / where.file, {field}) | others).items():
+                self._findings.mistake(where._replace(line=line), f"{wrong}: {what}", remedy)
         elif isinstance(error, ModuleNotFoundError) and error.name is not None:
             missing = error.name.removeprefix(f"{self._package}.")
             if where == place and f"{name}.".startswith(f"{missing}."):
-                near = get_close_matches(name, _modules(self.folder), n=1)
+                near = get_close_matches(name, _modules(self.folder), n=1, cutoff=0.8)
                 remedy = f"did you mean {near[0]!r}?" if near else f"create {name.replace('.', '/')}.py"
                 self._findings.mistake(where, f"there is no module {name!r}", remedy)
             else:
@@ -231,26 +235,37 @@ def _modules(folder: Path) -> list[str]:
     return [".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.glob("*/*.py")]
 
 
+def _only_refs(hint: Any) -> dict[str, Any]:
+    """Of the types that JSON does not have, a reference is the only one with a canonical form."""
+    if (get_origin(hint) or hint) is Ref:
+        return {"type": "string"}
+    raise TypeError(getattr(hint, "__name__", str(hint)))
+
+
 def _classes(file: Path) -> list[ast.ClassDef]:
     tree = ast.parse(file.read_bytes())
     return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
-def _float_fields(file: Path) -> list[tuple[int, str]]:
-    """Line and name of each plain float in the values and entities of a file: there may be more than the first."""
+def _float_fields(file: Path) -> dict[str, int]:
+    """The line of each plain float in the values and entities of a file, by `Class.field`."""
     kinds = {"Value", "Entity", "Event"}
-    found: list[tuple[int, str]] = []
+    found: set[str] = set()
     for node in sorted(_classes(file), key=lambda node: node.lineno):
         if kinds.isdisjoint(base.id for base in node.bases if isinstance(base, ast.Name)):
             continue
         kinds.add(node.name)
-        annotated = [field for field in node.body if isinstance(field, ast.AnnAssign)]
-        found.extend(
-            (field.lineno, f"{node.name}.{ast.unparse(field.target)}")
-            for field in annotated
-            if _is_float(field.annotation)
-        )
-    return found
+        found.update(f"{node.name}.{name}" for name, field in _fields(node) if _is_float(field.annotation))
+    return _field_lines(file, found)
+
+
+def _field_lines(file: Path, wanted: set[str]) -> dict[str, int]:
+    fields = {f"{node.name}.{name}": field.lineno for node in _classes(file) for name, field in _fields(node)}
+    return {name: fields.get(name, 0) for name in sorted(wanted, key=lambda name: fields.get(name, 0))}
+
+
+def _fields(node: ast.ClassDef) -> list[tuple[str, ast.AnnAssign]]:
+    return [(ast.unparse(field.target), field) for field in node.body if isinstance(field, ast.AnnAssign)]
 
 
 def _is_float(annotation: ast.expr) -> bool:

@@ -56,7 +56,7 @@ def _order(place: Place) -> tuple[bool, str, int]:
 
 def meant(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown word: the nearest known one, or all of them."""
-    words = sorted(known)
+    words = sorted(str(one) for one in known)
     near = get_close_matches(word, words, n=1)
     if near:
         return f"did you mean {near[0]!r}?"

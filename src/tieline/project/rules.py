@@ -72,25 +72,23 @@ def _completed(world: World, written: Written) -> Flow:
     if flow.source and flow.source not in world.places:
         table.mistake("from", f"there is no system {flow.source!r}", meant(flow.source, world.places))
     entity = (world.entities or {}).get(flow.entity)
-    if entity is None:
-        return flow
     source_name = _source_name(world, written, entity)
     targets = tuple(_target(world, written, target, entity) for target in flow.targets)
     return msgspec.structs.replace(flow, source_name=source_name, targets=targets)
 
 
-def _source_name(world: World, written: Written, entity: type[Entity]) -> str:
+def _source_name(world: World, written: Written, entity: type[Entity] | None) -> str:
     flow, table = written.flow, written.table
     if (process := world.processes.get(flow.source)) is not None:
         gives = {rule.gives.__name__ for rule in process.rules.values()}
-        if entity not in {rule.gives for rule in process.rules.values()}:
+        if entity is not None and entity not in {rule.gives for rule in process.rules.values()}:
             what = f"process {flow.source} gives no {flow.entity}; it gives {_listed(gives)}"
             table.mistake("entity", what, f"declare a rule that gives {flow.entity}, or carry what it gives")
         if flow.source_name:
             table.mistake("source", f"{flow.source} is a process, which has no named sources", "leave source out")
         return ""
     system = world.systems.get(flow.source)
-    if system is None:
+    if system is None or entity is None:
         return flow.source_name
     adapter = system.adapter
     chosen = _choose(system.name, "source", "gives", entity, adapter.sources, flow.source_name)
@@ -101,7 +99,7 @@ def _source_name(world: World, written: Written, entity: type[Entity]) -> str:
     return flow.source_name
 
 
-def _target(world: World, written: Written, target: Target, entity: type[Entity]) -> Target:
+def _target(world: World, written: Written, target: Target, entity: type[Entity] | None) -> Target:
     flow, place = written.flow, written.place_of(target)
     if target.system not in world.places:
         world.findings.mistake(place, f"there is no system {target.system!r}", meant(target.system, world.places))
@@ -110,7 +108,8 @@ def _target(world: World, written: Written, target: Target, entity: type[Entity]
         what = f"flow {flow.name} leads from {flow.source} to itself"
         world.findings.mistake(place, what, "name another system")
         return target
-    if (process := world.processes.get(target.system)) is not None and entity not in process.rules:
+    process = world.processes.get(target.system)
+    if process is not None and entity is not None and entity not in process.rules:
         takes = _listed(cls.__name__ for cls in process.rules)
         what = f"process {target.system} takes no {flow.entity}; it takes {takes}"
         world.findings.mistake(place, what, f"declare a rule that takes {flow.entity}, or lead the flow elsewhere")
@@ -118,7 +117,7 @@ def _target(world: World, written: Written, target: Target, entity: type[Entity]
         what = f"{target.system} is a process, which has no named sinks"
         world.findings.mistake(place, what, "leave sink out")
     system = world.systems.get(target.system)
-    if system is None:
+    if system is None or entity is None:
         return target
     chosen = _choose(system.name, "sink", "takes", entity, system.adapter.sinks, target.sink)
     if not isinstance(chosen, tuple):

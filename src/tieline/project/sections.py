@@ -17,11 +17,12 @@ from tieline.project.table import Table
 from tieline.settings import Limits, SystemSettings
 from tieline.system import SourceSettings, System
 
-# The ways of `auth` that are no secret: who asks, and how, and where a token is fetched.
-PLAIN_AUTH: Final = frozenset(
-    {"user", "username", "login", "header", "prefix", "scheme", "kind", "realm", "database"}
-    | {"client_id", "tenant", "scope", "audience", "token_url"}
+# The parts of `auth` that are no secret: who asks, and how and where; everything else is a reference.
+_PLAIN_AUTH: Final = frozenset(
+    {"user", "username", "login", "header", "query", "prefix", "scheme", "kind", "realm", "database"}
+    | {"client_id", "tenant", "scope", "audience"}
 )
+_PLAIN_ENDINGS: Final = ("_field", "_cookie", "_header", "_url", "_path")
 DIRECT, BUS, MAIN = "direct", "bus", "main"
 _NO_MORE: Final = 10_000
 _DEFAULT_FLOW: Final = Flow(name="", entity="", source="", targets=())
@@ -83,7 +84,7 @@ def system(table: Table, name: str, code: Code, folder: Path) -> System | None:
     settings = SystemSettings(
         name=name,
         url=address(table, folder),
-        auth=table.secrets("auth", PLAIN_AUTH, folder),
+        auth=table.secrets("auth", _is_plain, folder),
         limits=Limits(
             per_second=limits.number("per_second", Limits().per_second),
             at_once=limits.whole("at_once", Limits().at_once, least=1, most=_NO_MORE),
@@ -107,6 +108,10 @@ def system(table: Table, name: str, code: Code, folder: Path) -> System | None:
     return System(
         name=name, adapter=adapter, settings=settings, sources=sources, settling=settling, generation=generation
     )
+
+
+def _is_plain(name: str) -> bool:
+    return name in _PLAIN_AUTH or name.endswith(_PLAIN_ENDINGS)
 
 
 def _sources(table: Table, name: str, adapter: Adapter | None) -> dict[str, SourceSettings]:
@@ -228,8 +233,6 @@ def _retries(table: Table) -> Retries:
     if found.first < 1:
         table.mistake("first", "retries that follow at once press a system that is in trouble", 'write "1s" or more')
     if found.give_up > _LONGEST_GIVE_UP:
-        table.mistake(
-            "give_up", "a message tried for so long is never seen by a person", 'write "90d" or less'
-        )
+        table.mistake("give_up", "a message tried for so long is never seen by a person", 'write "90d" or less')
     table.close()
     return found

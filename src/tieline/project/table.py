@@ -161,17 +161,19 @@ class Table:
         found: dict[str, Any] = replaced(self._get(key, dict) or {}, (key,))
         return found
 
-    def secrets(self, key: str, plain: frozenset[str], folder: Path) -> dict[str, Any]:
-        """A table of secrets by reference; only the keys named `plain` may hold their value as it is."""
+    def secrets(self, key: str, plain: Callable[[str], bool], folder: Path) -> dict[str, Any]:
+        """A table of secrets by reference; only a key that is `plain` may hold its text as it is."""
         table = self.table(key)
         found: dict[str, Any] = {}
         for name in table.words():
             value = table._values[name]
             if isinstance(value, dict):
                 found[name] = table.secrets(name, plain, folder)
+            elif isinstance(value, bool):
+                found[name] = value
             elif not isinstance(value, str):
                 table.mistake(name, f"{table._called(name)} is {_kind(value)}", "write text, or a ${env:NAME}")
-            elif value.startswith("${") or name not in plain:
+            elif value.startswith("${") or not plain(name):
                 found[name] = table._secret(value, table.place(name), folder)
             else:
                 found[name] = table._resolve(value, table.place(name), folder)

@@ -1,0 +1,64 @@
+"""Writing many changes: in order within a key, and without letting a bad one spoil the others."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from tieline.connector import Change, Result
+from tieline.errors import AccessRefused, Hold, InDoubt, Reject, RetryLater, TielineError, Unavailable
+
+T = TypeVar("T")
+
+OUTAGES: Final = (Unavailable, AccessRefused, Hold)
+"""What the system as a whole answered: nothing more is sent to it."""
+
+
+async def halving(items: Sequence[T], attempt: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]) -> list[Result]:
+    """The results of `attempt` on all items; where it fails whole, on halves, until the bad one stands alone.
+
+    `attempt` fails whole by raising. Only what may be one item's fault is halved; an outage, and a call
+    that was cut off, is everybody's result, and nothing more is attempted after it.
+    """
+    results: list[Result] = []
+    waiting = [items]
+    while waiting:
+        part = waiting.pop()
+        if not part:
+            continue
+        try:
+            results += await attempt(part)
+        except OUTAGES as error:
+            results += [Result(error=error) for _ in range(len(part) + sum(map(len, waiting)))]
+            return results
+        except InDoubt as error:
+            results += [Result(error=error) for _ in part]
+            rest = Unavailable(f"not sent after a call that was cut off: {error}")
+            results += [Result(error=rest) for _ in range(sum(map(len, waiting)))]
+            return results
+        except TielineError as error:
+            if len(part) == 1:
+                results.append(Result(error=error))
+                continue
+            middle = len(part) // 2
+            waiting += [part[middle:], part[:middle]]
+    return results
+
+
+def in_waves(changes: Sequence[Change]) -> Iterator[list[int]]:
+    """Places of changes, in waves in which no key is met twice; a key's changes keep their order."""
+    waves: list[list[int]] = []
+    met: dict[str, int] = {}
+    for place, change in enumerate(changes):
+        wave = met[change.key] = met.get(change.key, -1) + 1
+        if wave == len(waves):
+            waves.append([])
+        waves[wave].append(place)
+    return iter(waves)
+
+
+def behind(earlier: Result | None) -> TielineError | None:
+    """What keeps a change from being written after an earlier one of its key, if anything does."""
+    if earlier is None or earlier.error is None or isinstance(earlier.error, Reject):
+        return None
+    if isinstance(earlier.error, OUTAGES):
+        return earlier.error
+    return RetryLater(f"an earlier change of this key is not settled: {earlier.error}")

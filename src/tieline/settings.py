@@ -70,9 +70,12 @@ class SystemSettings(msgspec.Struct, frozen=True):
     folder: Path = Path()
     timeout: float = 30.0
 
-    def __repr__(self) -> str:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         # Neither the address nor the options may carry a password into a log or a traceback.
-        return f"SystemSettings({self.name!r}, {without_password(self.url)!r})"
+        return [("name", self.name), ("url", without_password(self.url))]
+
+    def __repr__(self) -> str:
+        return f"SystemSettings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 def without_password(url: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from tieline.connector import LegState
-from tieline.entity import Entity, encode
+from tieline.entity import Entity, encode, key_of
 from tieline.errors import Reject, TielineError
 from tieline.ledger import Stores
 from tieline.message import Outcome
@@ -84,6 +84,9 @@ class ProcessApplier:
 
     def _rows(self, work: Work, made: Sequence[Entity]) -> Outputs:
         """Inbox rows by ordinal; fewer outputs than last time are deletes."""
+        rule = self._desk.leg.rule
+        if rule is not None and rule.shared:
+            return [(key_of(output), encode(output), work.message.origin) for output in made]
         key, origin = f"{self._desk.leg.entity.__name__}/{work.message.key}", work.message.origin
         before = int(work.held.target_id or 0) if work.held is not None else 0
         rows = [(f"{key}#{n}", encode(output), origin) for n, output in enumerate(made)]

@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from tieline.bus import Bus
+from tieline.bus import Bus, Guarantee
 from tieline.connector import Connector
 from tieline.errors import AccessRefused, ConfigurationError, Fenced, Hold, Mistake, TielineError, Unavailable
+from tieline.flow import Robustness
 from tieline.ledger import Fence, Ledger, Stores
 from tieline.runner.leg import Leg, Progress
 from tieline.runner.plan import LegPlan, SourcePlan, build
@@ -132,6 +133,7 @@ class Runner:
                     raise ConfigurationError(
                         Mistake(f"flow {leg.flow.name}", f"there is no bus {way.bus!r}", f"add [buses.{way.bus}]")
                     )
+                self._refuse_weak(leg, way.bus)
                 if not publisher.shares(way.bus):
                     await self.buses[way.bus].declare(way.channel, way.partitions, [leg.name])
         said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
@@ -141,6 +143,22 @@ class Runner:
             claimed = {leg.name for plan in self.plans for leg in plan.legs}
             for name in await self.ledger.transact(lambda s: retire(s, claimed)):
                 log.warning("leg retired", leg=name, why="no flow claims it any more")
+
+    def _refuse_weak(self, leg: LegPlan, bus: str) -> None:
+        """An `exact` flow runs only where an acknowledgement survives a power cut."""
+        if leg.flow.robustness is not Robustness.EXACT:
+            return
+        guarantee = self.buses[bus].capabilities.guarantee
+        if guarantee >= Guarantee.SYNCED and self.ledger.durable:
+            return
+        weak = f"bus {bus}" if guarantee < Guarantee.SYNCED else f"the ledger {self.ledger.url}"
+        raise ConfigurationError(
+            Mistake(
+                f"flow {leg.flow.name}",
+                f"is exact, but {weak} acknowledges before its data is on disk",
+                'use a store of sqlite:/// or postgresql://, or say robustness = "standard"',
+            )
+        )
 
     def _leg(self, plan: LegPlan) -> Leg:
         leg = Leg(plan, self.ledger, self.buses, self._handover, self._shares)

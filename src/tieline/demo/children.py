@@ -37,7 +37,7 @@ class Child:
                 stderr=out,
                 start_new_session=True,  # Ctrl-C is for the demo, which then ends its children in order
             )
-        assert self._tether.stdout is not None  # noqa: S101  it was asked for
+        assert self._tether.stdout is not None
         line = self._tether.stdout.readline()
         self.pid = int(line) if line.strip() else 0
         self.name = Path(command[0]).name

@@ -21,6 +21,7 @@ import msgspec
 
 from tieline.demo.children import DemoFailed, wait_until
 from tieline.demo.orders import place_orders, report_requests
+from tieline.demo.proof import prove
 from tieline.demo.system import Access, DemoSystem, default_home
 from tieline.demo.systems import company, running
 
@@ -69,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
     requests_ = commands.add_parser("requests", help="report maintenance requests")
     requests_.add_argument("count", type=int)
     requests_.set_defaults(do=requests)
+
+    proof_ = commands.add_parser("proof", help="compare what shop, ERP and BI hold")
+    proof_.add_argument("--bi", type=Path, help="the BI database, a SQLite file")
+    proof_.set_defaults(do=proof)
     return top
 
 
@@ -137,6 +142,14 @@ def requests(chosen: argparse.Namespace) -> int:
     made = asyncio.run(report_requests(tracker.url, access.user, access.password, chosen.count))
     print(f"{len(made)} requests in {time.monotonic() - began:.1f} s")
     return 0
+
+
+def proof(chosen: argparse.Namespace) -> int:
+    """Compare; 1 where they do not agree."""
+    databases = {name: Path(system.database) for name, system in known(chosen.work).items()}
+    found = prove(databases["oscar"], databases["tryton"], databases["roundup"], chosen.bi)
+    print(found)
+    return 0 if found.holds else 1
 
 
 def known(work: Path) -> dict[str, Running]:

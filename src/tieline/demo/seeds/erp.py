@@ -17,6 +17,14 @@ from trytond.pool import Pool  # noqa: E402
 from trytond.transaction import Transaction  # noqa: E402
 
 DATABASE = "demo"
+COUNTRIES = [
+    ("DE", "DEU", "Germany"),
+    ("AT", "AUT", "Austria"),
+    ("CH", "CHE", "Switzerland"),
+    ("DK", "DNK", "Denmark"),
+    ("FR", "FRA", "France"),
+    ("PL", "POL", "Poland"),
+]
 
 
 def main(catalogue: str) -> None:
@@ -30,6 +38,7 @@ def main(catalogue: str) -> None:
     for year in (today.year - 1, today.year, today.year + 1):
         add_fiscal_year(company, year)
     add_terms()
+    add_countries()
     prefer_manual_invoices()
     with open(catalogue, encoding="utf-8", newline="") as file:
         add_products(list(csv.DictReader(file)))
@@ -121,6 +130,13 @@ def add_terms() -> None:
     line.type = "remainder"
     line.relativedeltas.new().days = 30
     term.save()
+
+
+def add_countries() -> None:
+    """Where the shop ships to."""
+    country = Model.get("country.country")
+    for two, three, name in COUNTRIES:
+        country(code=two, code3=three, name=name).save()
 
 
 def prefer_manual_invoices() -> None:

@@ -31,8 +31,7 @@ async def halving(items: Sequence[T], attempt: Callable[[Sequence[T]], Awaitable
             return results
         except InDoubt as error:
             results += [Result(error=error) for _ in part]
-            rest = Unavailable(f"not sent after a call that was cut off: {error}")
-            results += [Result(error=rest) for _ in range(sum(map(len, waiting)))]
+            results += [Result(error=stops(results[-1])) for _ in range(sum(map(len, waiting)))]
             return results
         except TielineError as error:
             if len(part) == 1:
@@ -53,6 +52,13 @@ def in_waves(changes: Sequence[Change]) -> Iterator[list[int]]:
             waves.append([])
         waves[wave].append(place)
     return iter(waves)
+
+
+def stops(result: Result) -> TielineError | None:
+    """What is said of changes that are not sent any more after this result; None: they are sent."""
+    if isinstance(result.error, InDoubt):
+        return Unavailable(f"not sent after a call that was cut off: {result.error}")
+    return result.error if isinstance(result.error, OUTAGES) else None
 
 
 def behind(earlier: Result | None) -> TielineError | None:

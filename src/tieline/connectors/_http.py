@@ -15,7 +15,7 @@ import msgspec
 from yarl import URL
 
 from tieline.connectors._http_auth import Auth, auth_of, secrets_of
-from tieline.connectors._http_errors import Effect, refused, retry_after, unanswered
+from tieline.connectors._http_errors import Effect, NotLetIn, refused, retry_after, unanswered
 from tieline.errors import AccessRefused, ConfigurationError, Hold, Mistake, Throttled, TielineError, Unavailable
 from tieline.settings import Limits, SystemSettings
 
@@ -123,31 +123,43 @@ class Http:
         headers: Mapping[str, str] | None = None,
         understood: frozenset[int] = frozenset(),
         about: Mapping[str, Any] | None = None,
+        called: str = "",
     ) -> Reply:
         """Make a call as the one whose credentials we have, logging in (again) where it needs that.
 
         `understood` are statuses other than 2xx that the caller reads itself; `about` is the record
-        that is sent, for the value of a field that the system complains of.
+        that is sent, for the value of a field that the system complains of; `called` is what errors
+        call it, instead of its method and path.
 
         Raises:
             TielineError: what the failure means, by the table in `_http_errors`.
         """
+        await self.ready()
         logins = self._logins
-        if self._auth.logs_in and not logins:
-            await self._let_in(logins)
-            logins = self._logins
-        try:
-            return await self.send(
-                method, place, effect, query=query, body=body, headers=headers, understood=understood, about=about
-            )
-        except AccessRefused:
-            if not self._auth.logs_in:
-                raise
-        # The login may have run out; what was refused was not done.
-        await self._let_in(logins)
-        return await self.send(
-            method, place, effect, query=query, body=body, headers=headers, understood=understood, about=about
-        )
+        for again in (True, False):
+            try:
+                return await self.send(
+                    method,
+                    place,
+                    effect,
+                    query=query,
+                    body=body,
+                    headers=headers,
+                    understood=understood,
+                    about=about,
+                    called=called,
+                )
+            except NotLetIn as error:
+                if not again or error.status not in self._auth.ran_out:
+                    raise AccessRefused(str(error)) from None
+                # What was refused was not done.
+                await self._let_in(logins)
+        raise AssertionError
+
+    async def ready(self) -> None:
+        """Log in, where that is needed and has not been done."""
+        if self._auth.logs_in and not self._logins:
+            await self._let_in(0)
 
     async def send(
         self,
@@ -161,6 +173,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
         understood: frozenset[int] = frozenset(),
         about: Mapping[str, Any] | None = None,
+        called: str = "",
     ) -> Reply:
         """One call within the system's limits, without any login; redirects only within its own host."""
         url = self.url(place) if isinstance(place, str) else place
@@ -168,7 +181,7 @@ class Http:
             url = url.update_query(query)
         data, kind = self._encode(body, form)
         for _ in range(_HOPS):
-            reply = await self._once(method, url, effect, data, {**kind, **(headers or {})})
+            reply = await self._once(method, url, effect, data, {**kind, **(headers or {})}, called)
             status = reply.status
             if status in _MOVED and "Location" in reply.headers:
                 target = url.join(URL(reply.headers["Location"]))
@@ -218,9 +231,9 @@ class Http:
             task.exception()  # seen by those who wait; if none is left, nobody needs a warning
 
     async def _once(
-        self, method: str, url: URL, effect: Effect, data: bytes | None, headers: dict[str, str]
+        self, method: str, url: URL, effect: Effect, data: bytes | None, headers: dict[str, str], called: str
     ) -> Reply:
-        call = f"{self._name}: {method} {url.path}"
+        call = f"{self._name}: {called or f'{method} {url.path}'}"
         progress = SimpleNamespace(sent=False)
         if self._auth.query:
             url = url.update_query(self._auth.query)

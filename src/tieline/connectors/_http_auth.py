@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tieline.connectors._http_errors import Effect
+from tieline.connectors._http_errors import Effect, NotLetIn
 from tieline.errors import AccessRefused, ConfigurationError, Hold, Mistake
 from tieline.settings import Secret, SystemSettings
 
@@ -25,9 +25,13 @@ _WAYS: Final = "bearer · user and password · key and header · key and query �
 
 
 class Auth(Protocol):
-    """What is sent with each call; `logs_in` says that it must be fetched first, and may run out."""
+    """What is sent with each call.
+
+    `logs_in` says that it must be fetched first; a call refused by one of `ran_out` needs it again.
+    """
 
     logs_in: bool
+    ran_out: frozenset[int]
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -52,6 +56,7 @@ class Sent:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     logs_in: bool = False
+    ran_out: frozenset[int] = frozenset()
 
     async def login(self, http: "Http") -> None:
         """Nothing to fetch."""
@@ -69,6 +74,7 @@ class CookieLogin:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     logs_in: bool = True
+    ran_out: frozenset[int] = frozenset({401, 403})
 
     async def login(self, http: "Http") -> None:
         """Post the fields; the session keeps the cookies."""
@@ -80,7 +86,7 @@ class CookieLogin:
             await http.send(
                 "POST", self.path, Effect.READ, body=dict(self.fields), form=self.form, understood=understood
             )
-        except Hold as error:
+        except (Hold, NotLetIn) as error:
             raise AccessRefused(f"the login was not taken: {error}") from None
         token = http.cookie(self.csrf_cookie)
         # Django compares the Referer too, for calls over TLS.

@@ -16,6 +16,14 @@ _PATIENCE: Final = 10.0  # seconds, where a system says "too many" and not for h
 _LONGEST: Final = 86_400.0
 
 
+class NotLetIn(AccessRefused):
+    """Refused by this status: a login may have run out."""
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
+
+
 class Effect(IntEnum):
     """What a call may leave behind, and so what its failure means.
 
@@ -65,6 +73,8 @@ def refused(
     meaning = _MEANING.get(status, others)[effect]
     if meaning is Throttled or (status == 503 and "Retry-After" in headers):
         return Throttled(said, after=retry_after(headers))
+    if meaning is AccessRefused:
+        return NotLetIn(said, status)
     if meaning is Hold:
         remedy = "set the system's url or the resource's path to what it serves"
         return Hold(f"{said}{_redirect(status, headers)} → {remedy}")

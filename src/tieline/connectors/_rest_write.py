@@ -6,12 +6,12 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import OUTAGES, behind
+from tieline.connectors._bulk import behind, stops
 from tieline.connectors._http import Http, Reply, together
 from tieline.connectors._http_errors import Effect, unanswered
 from tieline.connectors._paging import at
 from tieline.connectors._rest_resource import Resource
-from tieline.errors import InDoubt, Reject, TielineError, Unavailable
+from tieline.errors import Reject, TielineError
 
 _GONE: Final = frozenset({404, 410})
 
@@ -69,14 +69,10 @@ class Writer:
             return Result(error=error)
         try:
             return await one(place, earlier)
-        except OUTAGES as outage:
-            self._stop = outage
-            return Result(error=outage)
-        except InDoubt as doubt:
-            self._stop = Unavailable(f"not sent after a call that was cut off: {doubt}")
-            return Result(error=doubt)
         except TielineError as failure:
-            return Result(error=failure)
+            result = Result(error=failure)
+            self._stop = self._stop or stops(result)
+            return result
 
     async def _one(self, change: Change, earlier: Result | None) -> Result:
         target_id, tag = change.target_id, change.version_tag

@@ -1,0 +1,293 @@
+"""JSON-RPC as Tryton speaks it: models that are searched, read, created, written and taken through steps.
+
+    erp = Adapter(
+        JsonRpc(
+            sales=Model(
+                "sale.sale",
+                match="reference",
+                fields=["reference", "state", "party", "total_amount"],
+                children={"lines": Child("sale.line", parent="sale", fields=["quantity", "unit_price"])},
+                actions=["quote", "confirm", "process"],
+            )
+        )
+    )
+
+Everything is in batches: one look-up, one create and one write for all changes, and an action on many
+ids at once. docs/connectors/jsonrpc.md has all settings, and what each failure means.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from tieline.connector import (
+    Capabilities,
+    Change,
+    Checkpoint,
+    Discovered,
+    Page,
+    Record,
+    Result,
+    TargetTransaction,
+)
+from tieline.connectors._http import Http
+from tieline.connectors._jsonrpc_model import Child, Model
+from tieline.connectors._jsonrpc_write import Writer, matching
+from tieline.connectors._tryton import Remote, login_of
+from tieline.connectors._tryton_values import tagged
+from tieline.errors import ConfigurationError, Hold, Mistake
+from tieline.settings import SystemSettings
+
+__all__ = ["Child", "JsonRpc", "Model"]
+
+_ROWS_AT_ONCE: Final = 500
+_BULK: Final = 100
+_KEYS: Final = 2_000
+# The date of the last change is empty until the first one.
+_DATES: Final = ("create_date", "write_date")
+_NEVER_WRITTEN: Final = [["write_date", "=", None]]
+_NEVER_TOUCHED: Final = [["write_date", "=", None], ["create_date", "=", None]]
+
+Place = tuple[str, int]
+"""How far a reading has come: a time as ISO 8601 text, and the last row's id at that time."""
+
+
+class JsonRpc:
+    """A JSON-RPC interface: its models by name.
+
+    `path` is below the system's url, which ends with the database's name; or the name stands in the
+    system's `options.database` and here as ``{database}``. Further options: `language`, and `context`,
+    which is added to the user's own (such as another company).
+    """
+
+    def __init__(self, *, path: str = "/rpc/", **models: Model) -> None:
+        self.path = path
+        self._models = models
+
+    @property
+    def resources(self) -> Mapping[str, Model]:
+        """The declared models by name."""
+        return self._models
+
+    def open(self, system: SystemSettings) -> "JsonRpcConnector":
+        """A connector for one system; connects lazily.
+
+        Raises:
+            ConfigurationError: where the settings cannot work.
+        """
+        path = self.path
+        if "{database}" in path:
+            database = str(system.options.get("database", ""))
+            if not database.replace("-", "").replace("_", "").isalnum():
+                where = f"systems.{system.name}.options.database"
+                raise ConfigurationError(Mistake(where, f"{database!r} names no database", 'write database = "name"'))
+            path = path.replace("{database}", database)
+        login = login_of(system, path)
+        # Quantities are floats there: an exact JSON number is read as the nearest one.
+        http = Http(system, auth=login, decimals="number")
+        return JsonRpcConnector(self._models, Remote(http, login, system), system.name)
+
+    def identify(self, resource: str, record: Record) -> str:
+        """The id of a record as text."""
+        return str(record["id"])
+
+
+class JsonRpcConnector:
+    """A connection to one system's models."""
+
+    def __init__(self, models: Mapping[str, Model], remote: Remote, system: str) -> None:
+        self._models = models
+        self._remote = remote
+        self._system = system
+        self._checked: set[str] = set()
+
+    def capabilities(self, resource: str) -> Capabilities:
+        model = self._models[resource]
+        return Capabilities(
+            incremental=True,
+            ordered=True,
+            keys=True,
+            lookup=True,
+            writes=model.writes,
+            deletes=model.writes,
+            upsert=False,  # nothing there keeps two creates from making two rows
+            actions=frozenset(model.actions),
+            bulk=_BULK,
+        )
+
+    async def check(self) -> None:
+        await self._remote.call("model.res.user.get_preferences", True)
+
+    async def discover(self) -> list[Discovered]:
+        methods = await self._remote.call("system.listMethods")
+        suffix = ".search_read"
+        names = {method[len("model.") : -len(suffix)] for method in methods if method.endswith(suffix)}
+        declared = {model.model for model in self._models.values()}
+        found = []
+        for name in sorted(names | declared):
+            fields = await self._remote.fields(name) if name in declared else {}
+            kinds = {field: facts.kind for field, facts in fields.items()}
+            found.append(Discovered(name, ("id",), kinds, "model"))
+        return found
+
+    async def read(
+        self, resource: str, since: Checkpoint = None, scope: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Page]:
+        model = self._models[resource]
+        await self._verify(model)
+        filters = dict(scope or {})
+        overlap = timedelta(seconds=float(filters.pop("overlap", model.overlap)))
+        domain = [*model.domain, *([name, "=", value] for name, value in filters.items())]
+        places: dict[str, Place | None] = dict.fromkeys(_passes(model))
+        if since is None:
+            started = (self._remote.answered.replace(tzinfo=None).isoformat(), 0)
+            places |= {name: started for name in places if "." in name}
+            async for page, _ in self._scan(model, [*domain, *_NEVER_TOUCHED], "", None):
+                yield page
+        else:
+            places |= {name: _from(place, overlap) for name, place in since.items()}
+        # What was only created comes first: a row that is written meanwhile is met in the second pass.
+        for name in list(places):
+            child, _, column = name.rpartition(".")
+            if child:
+                pages = self._scan_children(model, model.children[child], domain, column, places[name])
+            else:
+                only = _NEVER_WRITTEN if column == "create_date" else []
+                pages = self._scan(model, [*domain, *only], column, places[name])
+            async for page, place in pages:
+                places[name] = place
+                reached = {pass_: None if at is None else list(at) for pass_, at in places.items()}
+                yield msgspec.structs.replace(page, checkpoint=reached)
+
+    async def keys(self, resource: str) -> AsyncIterator[list[str]]:
+        model = self._models[resource]
+        last = 0
+        while True:
+            domain = tagged([*model.domain, ["id", ">", last]])
+            found = await self._remote.call(f"model.{model.model}.search", domain, 0, _KEYS, [["id", "ASC"]])
+            if not found:
+                return
+            last = found[-1]
+            yield [str(row) for row in found]
+
+    def listen(self, resource: str) -> AsyncIterator[Page]:
+        raise ConfigurationError(
+            Mistake(f"{self._system}.{resource}", "JSON-RPC does not push", 'use a trigger such as "every 5m"')
+        )
+
+    async def lookup(self, resource: str, ids: Sequence[str], by: str | None = None) -> list[Record | None]:
+        model = self._models[resource]
+        await self._verify(model)
+        name = by or "id"
+        wanted = [id for id in dict.fromkeys(ids) if name != "id" or id.isdecimal()]
+        found: dict[str, Record] = {}
+        for start in range(0, len(wanted), _ROWS_AT_ONCE):
+            part = wanted[start : start + _ROWS_AT_ONCE]
+            rows = await matching(self._remote, model, name, part, model.fields)
+            page = await self._page(model, [same[0] for same in rows.values()])
+            found.update(zip(rows, page.records, strict=True))
+        if by is not None and by not in model.fields:
+            for record in found.values():
+                record.pop(by, None)
+        return [found.get(id) for id in ids]
+
+    async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
+        return await Writer(self._remote, self._models[resource]).write(changes)
+
+    async def call(self, resource: str, action: str, target_ids: Sequence[str]) -> list[Result]:
+        model = self._models[resource]
+        if action not in model.actions:
+            known = ", ".join(model.actions) or "none"
+            what = f"has no action {action!r} (known: {known})"
+            raise ConfigurationError(Mistake(f"{self._system}.{resource}", what, "declare actions=[…]"))
+        return await Writer(self._remote, model).act(action, target_ids)
+
+    def transaction(self) -> AbstractAsyncContextManager[TargetTransaction]:
+        raise NotImplementedError("JSON-RPC has no transactions; see Capabilities.transactional")
+
+    async def close(self) -> None:
+        await self._remote.http.close()
+
+    async def _verify(self, model: Model) -> None:
+        """Every declared field is there; asked once."""
+        if model.model in self._checked:
+            return
+        declared = [(model.model, model.fields), *((c.model, [*c.fields, c.parent]) for c in model.children.values())]
+        for name, fields in declared:
+            known = await self._remote.fields(name)
+            missing = [field for field in fields if field.partition(".")[0] not in known and field != "id"]
+            if missing:
+                raise Hold(f"{self._system}: {name} has no field {', '.join(missing)} → correct the adapter's fields")
+        self._checked.add(model.model)
+
+    async def _scan(
+        self, model: Model, domain: Sequence[Any], column: str, place: Place | None
+    ) -> AsyncIterator[tuple[Page, Place | None]]:
+        """A model's rows in the order of a date, from a place on."""
+        async for rows, reached in self._rows(model.model, domain, model.fields, model.page, column, place):
+            yield await self._page(model, rows), reached
+
+    async def _scan_children(
+        self, model: Model, child: Child, domain: Sequence[Any], column: str, place: Place | None
+    ) -> AsyncIterator[tuple[Page, Place | None]]:
+        """The rows of which a child was changed, in the order of its date."""
+        async for rows, reached in self._rows(child.model, [], [child.parent], model.page, column, place):
+            parents = sorted({row[child.parent] for row in rows if row[child.parent] is not None})
+            found = await self._remote.search_read(model.model, [*domain, ["id", "in", parents]], model.fields)
+            yield await self._page(model, found), reached
+
+    async def _rows(
+        self, name: str, domain: Sequence[Any], fields: Iterable[str], size: int, column: str, place: Place | None
+    ) -> AsyncIterator[tuple[list[Record], Place | None]]:
+        asked = {*fields, column} - {""}
+        order = [[column, "ASC"]] if column else []
+        last = 0
+        while True:
+            after: list[Any] = [[column, "!=", None]] if column else [["id", ">", last]]
+            if place is not None:
+                moment = datetime.fromisoformat(place[0])
+                after = ["OR", [column, ">", moment], [[column, "=", moment], ["id", ">", place[1]]]]
+            rows = await self._remote.search_read(
+                name, [*domain, after], asked, limit=size, order=[*order, ["id", "ASC"]]
+            )
+            if not rows:
+                return
+            last = rows[-1]["id"]
+            if column:
+                place = (rows[-1][column].replace(tzinfo=None).isoformat(), last)
+            if column not in fields:
+                for row in rows:
+                    row.pop(column, None)
+            yield rows, place
+            if len(rows) < size:
+                return
+
+    async def _page(self, model: Model, rows: list[Record]) -> Page:
+        """Rows as a page, each with its children."""
+        ids = [row["id"] for row in rows]
+        for name, child in model.children.items():
+            groups: dict[int, list[Record]] = {id: [] for id in ids}
+            asked = {*child.fields, child.parent}
+            found = await self._remote.search_read(child.model, [[child.parent, "in", ids]], asked)
+            for row in found:
+                parent = row[child.parent] if child.parent in child.fields else row.pop(child.parent)
+                groups[parent].append(row)
+            for row in rows:
+                row[name] = groups[row["id"]]
+        return Page([str(id) for id in ids], rows)
+
+
+def _passes(model: Model) -> list[str]:
+    """The readings that together show every change: by each date, of the model and of watched children."""
+    watched = [name for name, child in model.children.items() if child.watched]
+    return [*_DATES, *(f"{name}.{date}" for name in watched for date in _DATES)]
+
+
+def _from(place: Sequence[Any] | None, overlap: timedelta) -> Place | None:
+    """Where to begin, from a checkpoint's place."""
+    if place is None or not overlap:
+        return None if place is None else (place[0], place[1])
+    return (datetime.fromisoformat(place[0]) - overlap).isoformat(), 0

@@ -1,0 +1,155 @@
+"""``tieline check``: every mistake of a project, every connection, and what no flow claims any more."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from tieline.assembly import close_all, ledger_to_read, open_buses, open_connectors
+from tieline.bus import Bus
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_path
+from tieline.cli.output import err, log_to_stderr, mistakes_table, out, print_json, table
+from tieline.connector import Connector
+from tieline.errors import ConfigurationError, Mistake, TielineError
+from tieline.landscape.status import LegStatus, unclaimed
+from tieline.project import Project, read
+from tieline.project.findings import meant
+from tieline.system import Landscape
+
+app = typer.Typer()
+
+_OK: Final = "ok"
+
+
+class Checked(msgspec.Struct, kw_only=True):
+    """What a check found. `systems` gives each one's answer: "ok", or what is wrong with it."""
+
+    project: str
+    mistakes: list[Mistake] = []
+    warnings: list[Mistake] = []
+    systems: dict[str, str] = {}
+    unclaimed: list[LegStatus] = []
+
+    @property
+    def good(self) -> bool:
+        """Whether the project can run."""
+        return not self.mistakes and all(answer == _OK for answer in self.systems.values())
+
+
+@app.command()
+def check(
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the systems alone.")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Find every mistake of the project at once, then try every connection."""
+    log_to_stderr(verbose=verbose, quiet=True)
+    path = project_path(project)
+    try:
+        found = asyncio.run(_checked(read(path), offline))
+    except ConfigurationError as error:
+        found = Checked(project=str(path), mistakes=list(error.mistakes))
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.good else FAILED)
+
+
+async def _checked(project: Project, offline: bool) -> Checked:
+    landscape = project.landscape
+    found = Checked(project=landscape.name, warnings=list(project.warnings))
+    connectors, found.mistakes = open_connectors(landscape)
+    found.mistakes += _cannot(landscape, connectors)
+    ledger = ledger_to_read(landscape.store, landscape.folder)
+    buses: Mapping[str, Bus] = {}
+    try:
+        if not offline:
+            found.systems = await _answers(landscape, connectors)
+        found.unclaimed = await ledger.transact(lambda stores: unclaimed(landscape, stores))
+        buses = open_buses(landscape, ledger)
+    except ConfigurationError as error:
+        found.mistakes += error.mistakes
+    except TielineError as error:
+        found.mistakes.append(Mistake("store", str(error), "start it, or correct store in [tieline]"))
+    finally:
+        for connector in connectors.values():
+            await connector.close()
+        await close_all(buses, ledger)
+    return found
+
+
+def _cannot(landscape: Landscape, connectors: Mapping[str, Connector]) -> list[Mistake]:
+    """Flows that ask a system for what its connector cannot do."""
+    found = []
+    for flow in landscape.flows.values():
+        where = f"flow {flow.name}"
+        if flow.source in connectors:
+            source = landscape.systems[flow.source].adapter.sources[flow.source_name]
+            if not connectors[flow.source].capabilities(source.resource).reads:
+                what = f"{flow.source} cannot read {source.resource!r}"
+                found.append(Mistake(where, what, "take another resource in its adapter"))
+        for target in flow.targets:
+            if target.system not in connectors:
+                continue
+            sink = landscape.systems[target.system].adapter.sinks[target.sink]
+            facts = connectors[target.system].capabilities(sink.resource)
+            if not facts.writes:
+                what = f"{target.system} cannot write {sink.resource!r}"
+                found.append(Mistake(where, what, "take another resource in its adapter"))
+            for step in sink.steps:
+                if step.action not in facts.actions:
+                    what = f"{target.system} has no action {step.action!r} on {sink.resource!r}"
+                    found.append(Mistake(where, what, meant(step.action, facts.actions)))
+    return found
+
+
+async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> dict[str, str]:
+    """Each system's answer, asked at the same time."""
+    answers: dict[str, str] = {}
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err(), transient=True) as progress:
+        task = progress.add_task("")
+
+        async def ask(name: str, connector: Connector) -> None:
+            answers[name] = await _answer(connector, landscape.systems[name].settings.timeout)
+            waiting = sorted(connectors.keys() - answers.keys())
+            progress.update(task, description=f"asking {', '.join(waiting)}" if waiting else "")
+
+        progress.update(task, description=f"asking {', '.join(connectors)}")
+        await asyncio.gather(*(ask(name, connector) for name, connector in connectors.items()))
+    return {name: answers[name] for name in connectors}
+
+
+async def _answer(connector: Connector, timeout: float) -> str:
+    try:
+        await asyncio.wait_for(connector.check(), timeout)
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except TielineError as error:
+        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # a connector of somebody else's that breaks its promise
+        return f"broken connector: {type(error).__name__}: {error}"
+    return _OK
+
+
+def _print(found: Checked) -> None:
+    console = out()
+    if found.mistakes:
+        console.print(mistakes_table(f"{len(found.mistakes)} to correct", found.mistakes, "red"))
+    if found.warnings:
+        console.print(mistakes_table(f"{len(found.warnings)} to know", found.warnings, "yellow"))
+    if found.systems:
+        answers = [
+            (name, Text(answer, "green" if answer == _OK else "red")) for name, answer in found.systems.items()
+        ]
+        console.print(table("systems", ["system", "answer"], answers))
+    if found.unclaimed:
+        rows = [(leg.leg, f"{leg.in_flight:,}", f"{sum(leg.parked.values()):,}") for leg in found.unclaimed]
+        console.print(table("known to the ledger, claimed by no flow", ["leg", "under way", "parked"], rows))
+    if found.good:
+        console.print(f"{found.project} is good")

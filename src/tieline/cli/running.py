@@ -1,0 +1,95 @@
+"""A runner at work: its signals, its progress, and what it came to."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from tieline.assembly import close_all, open_buses, open_ledger
+from tieline.cli.options import FAILED, WAITS
+from tieline.cli.output import err, out
+from tieline.landscape.status import LegStatus
+from tieline.landscape.status import status as read_status
+from tieline.runner import Runner
+from tieline.runner.worker import Report
+from tieline.system import Landscape
+
+
+@asynccontextmanager
+async def runner_for(landscape: Landscape, only: set[str] | None) -> AsyncIterator[Runner]:
+    """A runner over the landscape's own ledger and buses, which are closed behind it."""
+    ledger = open_ledger(landscape.store, landscape.folder)
+    buses = {}
+    try:
+        buses = open_buses(landscape, ledger)
+        with _progress() as progress:
+            yield Runner(landscape, ledger, buses, only=only, progress=progress)
+    finally:
+        await close_all(buses, ledger)
+
+
+async def run(runner: Runner, *, once: bool) -> int:
+    """Run until a signal comes, or once, and give the exit code."""
+    with _stopped_by_signals(runner):
+        report = await runner.run(once=once)
+    now = await runner.ledger.transact(lambda stores: read_status(runner.landscape, stores))
+    legs = [leg for leg in now.legs if leg.leg in {plan.name for source in runner.plans for plan in source.legs}]
+    sources = [source for source in now.sources if source.source in {plan.name for plan in runner.plans}]
+    if once:
+        _print(report, legs)
+    if report.failed or report.paused:
+        return FAILED
+    return WAITS if any(leg.for_a_person for leg in legs) or any(source.parked for source in sources) else 0
+
+
+def _print(report: Report, legs: list[LegStatus]) -> None:
+    console = out()
+    for source, summary in sorted(report.read.items()):
+        console.print(Text(f"{source}: {summary.records:,} records read, {summary.messages:,} messages"))
+    for leg in legs:
+        console.print(Text(f"{leg.leg}: {leg.balance}", "" if not leg.off_by else "bold red"))
+    for name, why in sorted({**report.failed, **report.paused}.items()):
+        err().print(Text(f"{name}: {why}", "red"))
+
+
+@contextmanager
+def _stopped_by_signals(runner: Runner) -> Iterator[None]:
+    """The first SIGINT or SIGTERM lets batches in work finish; a second one does not wait."""
+    loop = asyncio.get_running_loop()
+    stopping: set[asyncio.Task[None]] = set()
+
+    def stop(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        err().print("stopping: batches in work are finished first")
+        stopping.add(loop.create_task(runner.stop()))
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None] | None]:
+    """A line per leg on a terminal; nothing where nobody watches."""
+    console = err()
+    if not console.is_terminal:
+        yield None
+        return
+    tasks: dict[str, TaskID] = {}
+    leg, count = TextColumn("{task.description}", markup=False), TextColumn("{task.completed:,.0f} messages")
+    with Progress(leg, count, TimeElapsedColumn(), console=console, transient=True) as progress:
+
+        def advance(leg: str, count: int) -> None:
+            if leg not in tasks:
+                tasks[leg] = progress.add_task(leg, total=None)
+            progress.advance(tasks[leg], count)
+
+        yield advance

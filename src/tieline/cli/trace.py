@@ -1,0 +1,75 @@
+"""``tieline trace``: where one key is, at every system, with version and time."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from tieline.assembly import ledger_to_read, open_connectors
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_at
+from tieline.cli.output import err, log_to_stderr, moment, out, print_json, table
+from tieline.connector import HeldRow
+from tieline.entity import Entity
+from tieline.errors import TielineError
+from tieline.landscape.trace import Sighting, version_text
+from tieline.landscape.trace import trace as read_trace
+from tieline.project.findings import meant
+from tieline.system import Landscape
+
+app = typer.Typer()
+
+
+@app.command()
+def trace(
+    entity: Annotated[str, typer.Argument(help="The entity, such as Order.")],
+    key: Annotated[str, typer.Argument(help="Its key, such as 1001; parts of a key are joined by /.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show where one key is: at every source, under way, parked and at every target; exit code 1 if nowhere."""
+    log_to_stderr(verbose=verbose, quiet=True)
+    landscape = project_at(project).landscape
+    kind = landscape.entities.get(entity)
+    if kind is None:
+        raise typer.BadParameter(f"there is no entity {entity!r}; {meant(entity, landscape.entities)}")
+    found = asyncio.run(_trace(landscape, kind, key))
+    if as_json:
+        print_json(found)
+    elif found:
+        out().print(table("", ["where", "state", "whose", "version", "at", "their id", "note"], map(_row, found)))
+    else:
+        err().print(f"no system has shown {entity} {key!r}, and none has it from us")
+    raise typer.Exit(0 if found else FAILED)
+
+
+async def _trace(landscape: Landscape, entity: type[Entity], key: str) -> list[Sighting]:
+    ledger = ledger_to_read(landscape.store, landscape.folder)
+    try:
+        there = await _held_there(landscape, entity, key)
+        return await ledger.transact(lambda stores: read_trace(landscape, stores, entity, key, there))
+    finally:
+        await ledger.close()
+
+
+async def _held_there(landscape: Landscape, entity: type[Entity], key: str) -> dict[str, list[HeldRow]]:
+    """What targets say that keep their held table themselves; one that cannot be asked is named on stderr."""
+    targets = {t.system for flow in landscape.flows.values() if flow.entity == entity.__name__ for t in flow.targets}
+    connectors, _ = open_connectors(landscape)
+    found = {}
+    for name in sorted(targets & connectors.keys()):
+        sinks = landscape.systems[name].adapter.sinks_of(entity)
+        if not any(connectors[name].capabilities(sink.resource).transactional for sink in sinks):
+            continue
+        try:
+            async with connectors[name].transaction() as transaction:
+                found[name] = await transaction.held(entity.__name__, [key])
+        except TielineError as error:
+            err().print(f"{name} could not be asked: {error}", style="yellow")
+    for connector in connectors.values():
+        await connector.close()
+    return found
+
+
+def _row(one: Sighting) -> list[str]:
+    return [one.place, one.state, one.source, version_text(one.version), moment(one.at), one.their_id, one.note]

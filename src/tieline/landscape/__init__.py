@@ -1,0 +1,1 @@
+"""What a landscape declares, and what was observed of it."""

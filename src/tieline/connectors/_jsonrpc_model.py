@@ -28,7 +28,8 @@ class Model:
     are, in Tryton's notation. `page` is the number of rows read at once, `overlap` how many seconds
     before its checkpoint a reading begins, where the operator's setting does not say. `actions` are
     the steps that may be called. Lists of children are replaced only while the field `state`, where
-    the model has it, holds one of `draft`.
+    the model has it, holds one of `draft`. `create_only` are fields that are given when a row is made
+    and left alone afterwards.
     """
 
     model: str
@@ -42,3 +43,4 @@ class Model:
     writes: bool = True
     state: str = "state"
     draft: Sequence[str] = ("draft",)
+    create_only: Sequence[str] = ()

@@ -173,10 +173,14 @@ class Writer:
                 elif row is not None and known is None:
                     raise Reject("this row is not there any more", field="id", value=row)
                 else:
-                    values[place] = await self._fitted(self._name, change.record, known)
+                    given = change.record if known is None else self._lasting(change.record)
+                    values[place] = await self._fitted(self._name, given, known)
             except Reject as error:
                 results[place] = Result(error=error)
         return values
+
+    def _lasting(self, record: Record) -> Record:
+        return {name: value for name, value in record.items() if name not in self._model.create_only}
 
     async def _fitted(self, model: str, record: Record, known: Record | None) -> Record:
         fields = await self._remote.fields(model)

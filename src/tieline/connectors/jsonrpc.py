@@ -34,6 +34,7 @@ from tieline.connector import (
     TargetTransaction,
 )
 from tieline.connectors._http import Http
+from tieline.connectors._jsonrpc_find import Find, Finder
 from tieline.connectors._jsonrpc_model import Child, Model
 from tieline.connectors._jsonrpc_write import Writer, matching
 from tieline.connectors._tryton import Remote, login_of
@@ -41,7 +42,7 @@ from tieline.connectors._tryton_values import tagged
 from tieline.errors import ConfigurationError, Hold, Mistake
 from tieline.settings import SystemSettings
 
-__all__ = ["Child", "JsonRpc", "Model"]
+__all__ = ["Child", "Find", "JsonRpc", "Model"]
 
 _ROWS_AT_ONCE: Final = 500
 _BULK: Final = 100
@@ -103,6 +104,7 @@ class JsonRpcConnector:
         self._remote = remote
         self._system = system
         self._checked: set[str] = set()
+        self._finder = Finder(remote)
 
     def capabilities(self, resource: str) -> Capabilities:
         model = self._models[resource]
@@ -195,7 +197,11 @@ class JsonRpcConnector:
         return [found.get(id) for id in ids]
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
-        return await Writer(self._remote, self._models[resource]).write(changes)
+        resolved, failed = await self._finder.resolve(changes)
+        known = [place for place in range(len(changes)) if place not in failed]
+        written = await Writer(self._remote, self._models[resource]).write([resolved[place] for place in known])
+        results = failed | dict(zip(known, written, strict=True))
+        return [results[place] for place in range(len(changes))]
 
     async def call(self, resource: str, action: str, target_ids: Sequence[str]) -> list[Result]:
         model = self._models[resource]

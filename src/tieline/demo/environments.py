@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -89,8 +90,6 @@ class Environment:
 
 def installer_settings() -> dict[str, str]:
     """The settings of pip and uv that the user has made, and nothing else of the environment."""
-    import os
-
     wanted = ("PIP_", "UV_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "XDG_")
     return {name: value for name, value in os.environ.items() if name.upper().startswith(wanted)}
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from tieline.demo.children import DemoFailed
-from tieline.demo.system import Progress
+from tieline.demo.system import Progress, basic
 
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
@@ -164,9 +164,7 @@ async def report_requests(
         asset = f"A-{dice.randint(1, 40):03}"
         title = f"{asset} {dice.choice(TROUBLES)}"
         plans.append({"title": title, "asset": asset, "priority": dice.choice(PRIORITIES), "status": "unread"})
-    headers = tracker_headers(tracker)
-    auth = aiohttp.BasicAuth(user, password, "utf-8")
-    async with aiohttp.ClientSession(headers=headers, auth=auth) as http:
+    async with aiohttp.ClientSession(headers={**tracker_headers(tracker), **basic(user, password)}) as http:
 
         async def one(plan: dict[str, str]) -> str:
             answer = await _answer(http.post(f"{tracker}/rest/data/issue", json=plan))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import configparser
+import hashlib
 import os
 import pwd
 import shutil
 import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from tieline.demo.children import Child, DemoFailed
-from tieline.demo.environments import Environment
-from tieline.demo.system import Access, DemoSystem, Progress, ask
+from tieline.demo.children import Child, DemoFailed, is_running
+from tieline.demo.system import Access, DemoSystem, Progress, ask, basic
 
 UNPRIVILEGED = "nobody"
 SHARED = Path("/var/cache/tieline/demo")  # where nobody can read what root's home hides
@@ -38,20 +37,15 @@ class Roundup(DemoSystem):
     requirements = ("roundup==2.6.*",)
 
     def __init__(self, home: Path, work: Path, *, port: int | None = None) -> None:
-        self._user_name = UNPRIVILEGED if os.getuid() == 0 else None
+        self._as = UNPRIVILEGED if os.getuid() == 0 else None
+        super().__init__(home if self._as is None or is_reachable(home) else SHARED, work, port=port)
         self._borrowed: Path | None = None
-        reached = self._user_name is None or all(map(is_reachable, (home, work)))
-        if self._user_name and not is_reachable(home):
-            home = SHARED
-        super().__init__(home, work, port=port)
-        if not reached and not is_reachable(work):
-            SHARED.mkdir(parents=True, exist_ok=True)
-            self._borrowed = Path(tempfile.mkdtemp(prefix="run-", dir=SHARED))
-            self._borrowed.chmod(0o755)
+        if self._as is None:
+            return
+        self.environment = replace(self.environment, base=python_for_all())
+        if not is_reachable(work):
+            self._borrowed = SHARED / f"run-{os.getpid()}-{hashlib.sha256(bytes(work.absolute())).hexdigest()[:8]}"
             self.data = self._borrowed / self.name
-        if self._user_name:
-            folder = self.environment.folder
-            self.environment = Environment(self.name, folder, self.requirements, base=python_for_all())
 
     @property
     def url(self) -> str:
@@ -64,9 +58,18 @@ class Roundup(DemoSystem):
         return self.data / "tracker" / "db" / "db"
 
     def forget(self) -> None:
-        """Remove the folder that had to be outside the work folder, if there is one."""
-        if self._borrowed is not None:
-            shutil.rmtree(self._borrowed, ignore_errors=True)
+        """Remove the folder that had to be outside the work folder, and those of demos that were killed."""
+        if self._borrowed is None:
+            return
+        shutil.rmtree(self._borrowed, ignore_errors=True)
+        for folder in SHARED.glob("run-*-*"):
+            if not is_running(int(folder.name.split("-")[1])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def prepare(self, progress: Progress) -> None:
+        """As every system; besides, the data is put where its user can reach it."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        super().prepare(progress)
 
     def _seed(self, folder: Path, access: Access, progress: Progress) -> None:
         tracker = folder / "tracker"
@@ -84,8 +87,10 @@ class Roundup(DemoSystem):
     def _serve(self) -> Child:
         tracker = self.data / "tracker"
         configure(tracker / "config.ini", {("tracker", "web"): f"{self.url}/"})
-        if self._user_name:
-            give(tracker, self._user_name)
+        tracker.chmod(0o700)
+        if self._as is not None:
+            self.data.chmod(0o711)
+            give(tracker, self._as)
         server = self.environment.python.with_name("roundup-server")
         options = ["-n", "127.0.0.1", "-p", str(self.port), "-t", "thread", f"demo={tracker}"]
         return Child(
@@ -93,13 +98,12 @@ class Roundup(DemoSystem):
             cwd=self.data,
             log=self.log,
             env={"HOME": str(tracker)},
-            user=self._user_name,
+            user=self._as,
         )
 
     def _answers(self) -> bool:
         access = self.access
-        secret = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
-        return ask(f"{self.url}/rest/data/priority", headers={"Authorization": f"Basic {secret}"}) is not None
+        return ask(f"{self.url}/rest/data/priority", headers=basic(access.user, access.password)) is not None
 
 
 def configure(file: Path, settings: dict[tuple[str, str], str]) -> None:

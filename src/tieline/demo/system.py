@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import inspect
 import os
@@ -123,8 +124,7 @@ class DemoSystem(ABC):
         Raises:
             DemoFailed: where somebody else has the port.
         """
-        if self._ended.is_set():
-            self._ended.clear()
+        self.renew()
         if not self._port:
             self._port = free_port()
         elif is_taken(self._port):
@@ -158,6 +158,10 @@ class DemoSystem(ABC):
                 child.stop()
         self._server = None
 
+    def renew(self) -> None:
+        """Take back an earlier `stop`: from now on this system may work again."""
+        self._ended.clear()
+
     def forget(self) -> None:  # noqa: B027  most have nothing to do here
         """Remove what this system keeps outside `home` and `work`: usually nothing."""
 
@@ -175,8 +179,8 @@ class DemoSystem(ABC):
             shutil.rmtree(older)
         growing = template.with_name(f"{self.name}.new")
         shutil.rmtree(growing, ignore_errors=True)
-        growing.mkdir(mode=0o755)
-        access = Access(user=self._user(), password=secrets.token_urlsafe(15), token=secrets.token_hex(20))
+        growing.mkdir(mode=0o700)
+        access = Access(user="admin", password=secrets.token_urlsafe(15), token=secrets.token_hex(20))
         file = growing / "access.json"
         file.touch(mode=0o600)
         file.write_bytes(msgspec.json.encode(access))
@@ -193,10 +197,7 @@ class DemoSystem(ABC):
         if self._ended.is_set():
             child.stop()
 
-    def _user(self) -> str:
-        return "admin"
-
-    def _also(self) -> str:
+    def _also(self) -> str:  # what else the prepared data depends on
         return ""
 
     @abstractmethod
@@ -221,6 +222,11 @@ def settle(database: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         connection.close()
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of HTTP Basic authentication."""
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def ask(url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> Any:

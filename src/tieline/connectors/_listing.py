@@ -98,10 +98,11 @@ class Listing:
                 previous = piece.ids
                 if answer.items:
                     yield piece
-                if watching and answer.total is not None:
-                    totals.append(answer.total)
+                if watching:
                     seen.update(map(hash, piece.ids))
                     seen.update(hash(bad.id) for bad in piece.bad)
+                if watching and answer.total is not None:
+                    totals.append(answer.total)
                 ask = self._paging.next(ask, answer)
                 if isinstance(self._paging, PageNumber) and totals and len(seen) >= totals[-1]:
                     ask = None
@@ -111,34 +112,36 @@ class Listing:
         raise RetryLater(f"{self._path}: rows left the list each of the {_ROUNDS} times it was read")
 
     async def _by_offset(self, paging: Offset) -> AsyncIterator[Piece]:
-        start, last = 0, ""
+        start, last, largest, back = 0, "", 2, 0
         known: set[str] = set()  # ids of the page before
-        back = 0
         while True:
-            piece, answer = await self._ask(paging.at(start), later=bool(known))
+            piece, answer = await self._ask(paging.at(start), later=start > 0)
             ids = piece.ids
-            meets = not known or start == 0 or not known.isdisjoint(ids)
-            if known and answer.items <= 1 and ids == [last]:
-                return
             if back > _STEPS_BACK:
                 raise RetryLater(f"{self._path}: the list shifts faster than it can be read, or ignores its offset")
-            if not meets:
+            if known and start and known.isdisjoint(ids):
                 back += 1
                 start = max(0, start - paging.size)
                 continue
             if not answer.items:
                 return
+            largest = max(largest, answer.items)
             fresh = _without(piece, known)
             if fresh.ids or fresh.bad:
                 yield fresh
+            elif ids[-1] == last and answer.items < largest:
+                return
             else:
                 back += 1
             start += answer.items
             if answer.total is not None and start >= answer.total:
                 return
             # The next page begins with the last row that has an id; a page without any meets nothing.
-            known, last = set(ids), ids[-1] if ids else ""
-            start -= piece.after + 1 if ids else 0
+            if ids:
+                known, last = {*ids, *(bad.id for bad in piece.bad)}, ids[-1]
+                start -= piece.after + 1
+            else:
+                known, last = set(), ""
 
     async def _ask(self, ask: Ask, *, later: bool) -> tuple[Piece, Answer]:
         """One page; a later one is worth some patience, or all the earlier ones are read in vain."""
@@ -195,7 +198,8 @@ def _without(piece: Piece, known: set[str]) -> Piece:
     if known.isdisjoint(piece.ids):
         return piece
     fresh = [(id, record) for id, record in zip(piece.ids, piece.records, strict=True) if id not in known]
-    return Piece([id for id, _ in fresh], [record for _, record in fresh], piece.bad)
+    bad = [bad for bad in piece.bad if bad.id not in known]
+    return Piece([id for id, _ in fresh], [record for _, record in fresh], bad)
 
 
 def _clock(headers: Mapping[str, str]) -> datetime:

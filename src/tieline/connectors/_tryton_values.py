@@ -38,7 +38,7 @@ def _untagged(tag: str, value: Mapping[str, Any]) -> Any:
         case "date":
             return date(*(value[part] for part in _DATE))
         case "datetime":
-            return datetime(*(value[part] for part in (*_DATE, *_TIME)), UTC)
+            return datetime.combine(_untagged("date", value), _untagged("time", value), UTC)
         case "time":
             return time(*(value[part] for part in _TIME))
         case "timedelta":

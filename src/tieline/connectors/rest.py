@@ -389,7 +389,7 @@ class _Newest:
         if self._text is None or self._value is None:
             return dict(self._since.sort)
         if isinstance(self._value, Decimal):
-            begin = str(self._value - Decimal(str(overlap)))
+            begin = f"{(self._value - Decimal(str(overlap))).normalize():f}"
         else:
             earlier = self._value - timedelta(seconds=overlap)
             zone = datetime.fromisoformat(self._text).tzinfo

@@ -5,7 +5,6 @@ one starts behind the ledger's position. A target that is down pauses its leg, w
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -221,7 +220,7 @@ class Leg:
 
     async def _retry(self, way: Way) -> bool:
         """Try again what is due; True where something was."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if now - self._looked < _IDLE:
             return False
         self._looked = now

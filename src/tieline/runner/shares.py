@@ -1,7 +1,6 @@
 """How workers share partitions: each holds its part of them, and gives up what is too much."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -48,7 +47,7 @@ class Shares:
 
     async def of(self, lease: str, partitions: int, holding: Mapping[int, int]) -> dict[int, int]:
         """Tokens of this worker's share of the partitions of `lease`; asks about once a second."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if holding and now - self._looked.get(lease, 0.0) < _LOOK_EVERY:
             return dict(holding)
         self._looked[lease] = now

@@ -3,14 +3,15 @@
 Two keys in two partitions, each with its own deliverer: an order refers to a customer. A message may be bad
 (it fails for good until a person cures it), any attempt may fail once, and the target may be down. An operator
 looks at a parked row and later edits or drops it. Crashes come in every gap, a deliverer may freeze and thaw,
-and a backfill may send a key's newest version again, beside the positions.
+and a backfill may send a key's newest version again, in a batch of its own.
 
 A target with transactions commits its row, held and the fence row (position and counts) at once; what is parked
 is the ledger's. So a failed message takes two commits, parked first and passed second, and a crash in between
 brings it again. A target without transactions is called, and one ledger commit then confirms everything.
 
-Counting: the fence row counts each message once, as settled or as parked, when the position passes it. The ledger
-counts a parked message as settled in the commit that takes its row away. Both together are the accounting.
+Counting: the fence row counts the messages that a slice settled when the position passes them. A parked one is
+counted by its row, and settled by the ledger's commit that takes the row away. At every moment, in the ledger:
+passed = settled in slices + settled from rows + waiting in a row.
 """
 
 from collections.abc import Iterator
@@ -25,11 +26,10 @@ class Rule(StrEnum):
     """Each rule that may be left out, and why it is there."""
 
     RETRY_WAITS_FOR_POSITION = "a row settled before its message is passed is counted again when that comes again"
-    HEALING_WAITS_FOR_POSITION = "the same, where a backfill of a newer version heals the row"
-    OWN_ROW_IS_PARKED = "a message that comes again and is parked already counts as parked and is not tried"
-    SLICE_ENDS_AT_ROW = "a newer message in the slice would supersede the parked one and settle its row: two counts"
+    OWN_ROW_IS_PARKED = "a message that comes again and is parked already is counted by its row, and is not tried"
+    SLICE_ENDS_AT_ROW = "a newer message in the slice supersedes the parked one and settles its row: two counts"
     REPLACED_IS_SETTLED = "a newer failure that takes over the row settles the older message, or nobody counts it"
-    SETTLED_IN_LEDGER = "a retry counted in the target's commit is counted again when the ledger's never came"
+    SETTLED_IN_LEDGER = "a retry counted by the target is counted again, edited, when the ledger's commit never came"
     START_AT_LEDGER_POSITION = "who starts at the target's position skips the healing and waking that are due"
     TARGET_FENCE = "a frozen deliverer would apply and count a message that its successor has just parked"
     FENCE_BEFORE_PARKING = "the same, unless the successor shows the target its token before it parks anything"
@@ -52,16 +52,17 @@ class Rule(StrEnum):
 
 
 class Message(NamedTuple):
-    """One version of a key. An edit is version n.1."""
+    """One version of a key, in the batch of that number. An edit is version n.1."""
 
-    number: int  # position in the partition, and version
+    number: int
+    version: int
     edit: int = 0
     cured: bool = False
 
     @property
-    def version(self) -> tuple[int, int]:
+    def rank(self) -> tuple[int, int]:
         """What newer and older is decided by."""
-        return self[:2]
+        return self.version, self.edit
 
 
 class Row(NamedTuple):
@@ -74,16 +75,15 @@ class Row(NamedTuple):
 class Held(NamedTuple):
     """What the target has of ours: the version, and whether there is a target id."""
 
-    version: tuple[int, int] = (0, 0)
+    rank: tuple[int, int] = (0, 0)
     exists: bool = False
 
 
 class Passed(NamedTuple):
-    """How far a partition is, and how many messages up to there were settled or parked."""
+    """How far a partition is, and how many messages up to there its slices have settled."""
 
     position: int = 0
     settled: int = 0
-    parked: int = 0
 
 
 class Work(NamedTuple):
@@ -100,7 +100,7 @@ class Key(NamedTuple):
     """One key with its partition, in the channel, the ledger and the target."""
 
     to_come: int
-    published: int = 0
+    channel: tuple[int, ...] = ()  # the versions, in the order of their numbers 1, 2, 3 …
     passed: Passed = Passed()  # the ledger's copy
     row: Row | None = None  # the ledger's
     row_settled: int = 0  # the ledger's: parked messages that came to an end
@@ -116,6 +116,11 @@ class Key(NamedTuple):
     dropped: tuple[int, int] = (0, 0)
     decided: tuple[int, int] = (0, 0)
     edited: int = 0
+
+    @property
+    def newest(self) -> int:
+        """The newest version that the source has published."""
+        return max(self.channel, default=0)
 
 
 class Look(NamedTuple):
@@ -188,9 +193,9 @@ class Parking:
     def at_rest(self, state: State) -> Iterator[str]:
         """When all is quiet each newest version is applied, dropped by a person, or waits for good reason."""
         for k, key in enumerate(state.keys):
-            applied = key.value.version if key.value else (0, 0)
-            waiting = key.row.message.version if key.row else (0, 0)
-            if key.passed.position < key.published:
+            applied = key.value.rank if key.value else (0, 0)
+            waiting = key.row.message.rank if key.row else (0, 0)
+            if key.passed.position < len(key.channel):
                 yield BEHIND
             if key.row:
                 if waiting <= applied:
@@ -206,38 +211,34 @@ class Parking:
             if key.value:
                 if applied == key.dropped:
                     yield DROPPED_RISES
-                edit_dropped = key.dropped > key.value.version
-                if key.edited == key.value.number and not key.value.cured and not edit_dropped:
+                edit_dropped = key.dropped > applied
+                if key.edited == key.value.version and not key.value.cured and not edit_dropped:
                     yield OVER_THE_EDIT
-            if max(applied, waiting, key.dropped)[0] < key.published:
+            if max(applied, waiting, key.dropped)[0] < key.newest:
                 yield NEWEST_LOST
-            if key.value and key.value.cured and key.edited < key.value.number == key.published:
+            if key.value and key.value.cured and key.edited < key.value.version == key.newest:
                 yield NEWEST_LOST  # an edit of an older version stands where the newest should
-            if key.edited == key.published > max(applied, waiting, key.dropped)[0]:
+            if key.edited == key.newest > max(applied, waiting, key.dropped)[0]:
                 yield EDIT_LOST
 
     def always(self, state: State) -> Iterator[str]:
-        """At every moment: passed = settled + parked, and parked = settled later + waiting in a row."""
+        """At every moment: passed = settled in slices + settled from rows + waiting in a row."""
         for key in state.keys:
-            for passed in (key.fence, key.passed):
-                if passed.settled + passed.parked > passed.position:
-                    yield TWICE
-                if passed.settled + passed.parked < passed.position:
-                    yield UNCOUNTED
             waiting = key.row is not None and key.row.message.number <= key.passed.position
-            if key.row_settled + waiting > key.passed.parked:
+            counted = key.passed.settled + key.row_settled + waiting
+            if counted > key.passed.position:
                 yield TWICE
-            if key.row_settled + waiting < key.passed.parked:
+            if counted < key.passed.position:
                 yield UNCOUNTED
 
     def is_bad(self, k: int, message: Message) -> bool:
         """True for a message that fails for good."""
-        return (k, message.number) in self.bad and not message.cured
+        return (k, message.version) in self.bad and not message.cured
 
     def is_there(self, state: State) -> bool:
         """True when held says that the customer exists at the target."""
         held = state.keys[CUSTOMER].held
-        return held.exists or (Rule.REFERENCE_HAS_ID in self.left_out and held.version > (0, 0))
+        return held.exists or (Rule.REFERENCE_HAS_ID in self.left_out and held.rank > (0, 0))
 
     # What can happen
 
@@ -250,8 +251,12 @@ class Parking:
             yield world("target goes down", state._replace(up=False, left=left._replace(downs=left.downs - 1)))
         for k, key in enumerate(state.keys):
             if key.to_come:
-                more = key._replace(to_come=key.to_come - 1, published=key.published + 1)
-                yield world(f"{NAMES[k]} {more.published} is published", self.with_key(state, k, more))
+                more = key._replace(to_come=key.to_come - 1, channel=(*key.channel, key.newest + 1))
+                yield world(f"{NAMES[k]} {more.newest} is published", self.with_key(state, k, more))
+            if left.resends and key.channel:
+                more = key._replace(channel=(*key.channel, key.newest))
+                sent = self.with_key(state, k, more)._replace(left=left._replace(resends=left.resends - 1))
+                yield world(f"backfill sends {NAMES[k]} {key.newest} again", sent)
             yield from self.deliver(state, k)
         order = state.keys[ORDER]
         waits = order.row is not None and order.row.why == "reference"
@@ -282,9 +287,6 @@ class Parking:
                 return
             for work in self.takes(key):
                 yield from self.attempt(state, k, work)
-            if left.resends and key.published and self.transactional and state.up:
-                sent = self.resend(state, k)._replace(left=left._replace(resends=left.resends - 1))
-                yield world(f"backfill sends {name} {key.published} again", sent)
             return
         work = key.work
         if state.up or work.phase not in ("pass", "call"):
@@ -298,10 +300,10 @@ class Parking:
     def takes(self, key: Key) -> Iterator[Work]:
         """What an idle deliverer may take: one message or all that wait, or the parked row."""
         position, row = key.passed.position, key.row
-        for end in sorted({position + 1, key.published} - {position}):
+        for end in sorted({position + 1, len(key.channel)} - {position}):
             cut = row is not None and position < row.message.number < end
-            if end <= key.published and not (cut and Rule.SLICE_ENDS_AT_ROW not in self.left_out):
-                yield Work("slice", Message(end), token=key.token)
+            if end <= len(key.channel) and not (cut and Rule.SLICE_ENDS_AT_ROW not in self.left_out):
+                yield Work("slice", Message(end, key.channel[end - 1]), token=key.token)
         if row is None or row.why not in ("retry", "drop"):
             return
         if row.message.number <= position or Rule.RETRY_WAITS_FOR_POSITION in self.left_out:
@@ -311,7 +313,7 @@ class Parking:
         """Look the message up in held and parked, ask for its reference, try it. Success is the target's commit."""
         key, left = state.keys[k], state.left
         message, number = work.message, work.message.number
-        called = f"{NAMES[k]} {number}" + (f".{message.edit}" if message.edit else "")
+        called = f"{NAMES[k]} {message.version}" + (f".{message.edit}" if message.edit else "")
 
         def then(phase: str, outcome: str, key: Key = key) -> State:
             return self.with_key(state, k, key._replace(work=work._replace(phase=phase, outcome=outcome)))
@@ -324,15 +326,15 @@ class Parking:
             if number <= key.fence.position:
                 yield system(f"{called} was passed before", then("confirm", "known"))
                 return
-            parked = key.row.message.number if key.row else 0
-            if parked == number and Rule.OWN_ROW_IS_PARKED not in self.left_out:
-                asks = key.row is not None and key.row.why == "reference"
+            if key.row and key.row.message.number == number and Rule.OWN_ROW_IS_PARKED not in self.left_out:
+                asks = key.row.why == "reference"
                 yield system(f"{called} is parked already", then("ask" if asks else "pass", "parked"))
                 return
-            if parked > number and Rule.PARKING_KEEPS_NEWER not in self.left_out:
-                yield system(f"{called} is older than the parked one", then("pass", "known"))
+            parked = key.row.message.rank if key.row else (0, 0)
+            if parked >= message.rank and Rule.PARKING_KEEPS_NEWER not in self.left_out:
+                yield system(f"{called} is not newer than the parked one", then("pass", "known"))
                 return
-        if message.version <= key.held.version:
+        if message.rank <= key.held.rank:
             yield system(f"{called} is known", then("confirm" if work.row else "pass", "known"))
             return
         if work.row is not None and work.row.why == "drop":
@@ -352,7 +354,7 @@ class Parking:
             yield system(f"{called} is applied", then("confirm", "applied", self.write(key, work)))
             yield from self.freeze(state, k, work._replace(phase="write", outcome="applied"))
         else:
-            yield system(f"{called} is claimed", then("call", "applied", key._replace(claim=message.version)))
+            yield system(f"{called} is claimed", then("call", "applied", key._replace(claim=message.rank)))
 
     def freeze(self, state: State, k: int, work: Work) -> Iterator[Step[State]]:
         """A deliverer freezes just before its next commit, and another takes over."""
@@ -372,24 +374,13 @@ class Parking:
         key = key._replace(frozen=None)
         if work.phase == "write":
             refused = work.token < key.fence_token and Rule.TARGET_FENCE not in self.left_out
-            known = work.message.version <= key.held.version
+            known = work.message.rank <= key.held.rank
             passed_before = work.row is None and work.message.number <= key.fence.position
             return self.with_key(state, k, key if refused or known or passed_before else self.write(key, work))
         if work.token < key.token and Rule.PARKING_FENCE not in self.left_out:
             return self.with_key(state, k, key)
         late = self.park(self.with_key(state, k, key._replace(work=work)), k)
         return self.with_key(late, k, late.keys[k]._replace(work=now))
-
-    def resend(self, state: State, k: int) -> State:
-        """A backfill of the newest version: held and parked decide, no position moves, nothing is counted here."""
-        key = state.keys[k]
-        message = Message(key.published)
-        waits = key.row is not None and key.row.message.number >= message.number
-        fails = self.is_bad(k, message) or (k == ORDER and not state.keys[CUSTOMER].held.exists)
-        if message.version <= key.held.version or waits or fails:
-            return state
-        work = Work("confirm", message, None, "resent", key.token)
-        return self.with_key(state, k, key._replace(value=message, held=Held(message.version, True), work=work))
 
     def advance(self, state: State, k: int) -> State:
         """The next commit of the work under way."""
@@ -413,20 +404,22 @@ class Parking:
 
     def write(self, key: Key, work: Work) -> Key:
         """The row and held, and for a slice the fence row."""
-        key = key._replace(value=work.message, held=Held(work.message.version, True))
+        key = key._replace(value=work.message, held=Held(work.message.rank, True))
         key = key._replace(fence_token=max(key.fence_token, work.token))
         if work.row is None:
             return key._replace(fence=self.count(key.fence, work._replace(outcome="applied")))
         if Rule.SETTLED_IN_LEDGER in self.left_out:
-            return key._replace(row_settled=key.row_settled + 1)
+            return self.counted_by_target(key)
         return key
 
     def drop(self, key: Key, message: Message) -> Key:
         """The holder carries out a person's decision: held moves, nothing is written."""
-        key = key._replace(dropped=max(key.dropped, message.version))
+        key = key._replace(dropped=max(key.dropped, message.rank))
+        if self.transactional and Rule.SETTLED_IN_LEDGER in self.left_out:
+            key = self.counted_by_target(key)
         if Rule.DROP_MOVES_HELD in self.left_out:
             return key
-        return key._replace(held=key.held._replace(version=message.version))
+        return key._replace(held=key.held._replace(rank=message.rank))
 
     def count(self, passed: Passed, work: Work) -> Passed:
         """The position after a slice; its newest message by outcome, the others are superseded, so settled."""
@@ -434,7 +427,11 @@ class Parking:
         if fresh <= 0:
             return passed
         parked = work.outcome not in ("applied", "known")
-        return Passed(work.message.number, passed.settled + fresh - parked, passed.parked + parked)
+        return Passed(work.message.number, passed.settled + fresh - parked)
+
+    def counted_by_target(self, key: Key) -> Key:
+        """A retry that the target's commit counts, where that rule is left out."""
+        return key._replace(fence=key.fence._replace(settled=key.fence.settled + 1))
 
     # The ledger's commits
 
@@ -452,7 +449,7 @@ class Parking:
             asks = why == "reference" and self.transactional and Rule.ASK_AFTER_PARKING not in self.left_out
             return self.go_on(state, k, "ask" if asks else None)
         settled = key.row_settled
-        if row is not None and row.message.number < work.message.number:
+        if row is not None and row.message.rank < work.message.rank:
             settled += Rule.REPLACED_IS_SETTLED not in self.left_out
         key = key._replace(row=Row(work.message, why), row_settled=settled)
         if not self.transactional:
@@ -469,25 +466,28 @@ class Parking:
             key = key._replace(passed=key.fence)
         else:
             if work.outcome == "applied":
-                key = key._replace(held=Held(work.message.version, True), claim=(0, 0))
+                key = key._replace(held=Held(work.message.rank, True), claim=(0, 0))
             if work.row is None:
                 key = key._replace(passed=self.count(key.passed, work))
         if not self.transactional and work.outcome == "dropped":
             key = self.drop(key, work.message)
         row = key.row
         silent = work.outcome == "known" and Rule.KNOWN_HEALS_AND_WAKES in self.left_out
-        over = row is not None and row.message.version <= key.held.version
+        over = row is not None and row.message.rank <= key.held.rank
         if work.row is not None:
             over = over or (row == work.row and work.outcome == "dropped")
         elif silent or Rule.NEWER_HEALS in self.left_out:
             over = False
-        if row is not None and work.row is None and row.message.number > key.passed.position:
-            over = over and Rule.HEALING_WAITS_FOR_POSITION in self.left_out
         if over:
-            counted_before = work.row is not None and Rule.SETTLED_IN_LEDGER in self.left_out
-            key = key._replace(row=None, row_settled=key.row_settled + (not counted_before))
+            key = key._replace(row=None, row_settled=key.row_settled + (not self.counted_before(key, work)))
         state = self.with_key(state, k, key._replace(work=None))
         return self.wake(state) if k == CUSTOMER and self.is_there(state) and not silent else state
+
+    def counted_before(self, key: Key, work: Work) -> bool:
+        """True for a retry whose outcome the target counted: just now, or before the ledger's commit was lost."""
+        if Rule.SETTLED_IN_LEDGER not in self.left_out or work.row is None or not self.transactional:
+            return False
+        return work.outcome != "known" or (key.row is not None and key.row.message.rank == key.held.rank)
 
     def wake(self, state: State) -> State:
         """An order that waits for its customer is to be retried."""
@@ -531,15 +531,15 @@ class Parking:
         if not same and Rule.DECISION_NAMES_MESSAGE not in self.left_out:
             yield system("operator is refused", over)
             return
-        edit = Message(message.number, message.edit + 1, True)
+        edit = message._replace(edit=message.edit + 1, cured=True)
         if Rule.EDIT_ABOVE_ORIGINAL in self.left_out:
             edit = message._replace(cured=True)
         if Rule.EDIT_BELOW_NEXT in self.left_out:
-            edit = Message(message.number + 1, 0, True)
+            edit = message._replace(version=message.version + 1, edit=0, cured=True)
         held = key.held
-        if Rule.EDIT_LEAVES_HELD in self.left_out and edit.version > held.version:
-            held = held._replace(version=edit.version)
-        edited = max(key.edited, message.number)
+        if Rule.EDIT_LEAVES_HELD in self.left_out and edit.rank > held.rank:
+            held = held._replace(rank=edit.rank)
+        edited = max(key.edited, message.version)
         yield system(
             "operator edits", self.with_key(over, k, key._replace(row=Row(edit, "retry"), held=held, edited=edited))
         )
@@ -548,21 +548,21 @@ class Parking:
                 half = self.with_key(state, k, drop_half(key, message, first))
                 yield system(f"operator drops, {first} first", half._replace(look=look._replace(due=second)))
         elif same:
-            dropped = key._replace(row=Row(message, "drop"), decided=message.version)
+            dropped = key._replace(row=Row(message, "drop"), decided=message.rank)
             yield system("operator drops", self.with_key(over, k, dropped))
 
 
 def settle_claim(key: Key) -> Key:
     """Held says what the look-up found: the claimed version is at the target, or it is not."""
-    found = key.value is not None and key.value.version == key.claim
+    found = key.value is not None and key.value.rank == key.claim
     return key._replace(held=Held(key.claim, True) if found else key.held, claim=(0, 0))
 
 
 def drop_half(key: Key, message: Message, store: str) -> Key:
     """One of the two commits of an operator who drops a message himself."""
-    key = key._replace(dropped=max(key.dropped, message.version))
+    key = key._replace(dropped=max(key.dropped, message.rank))
     if store == "target":
-        return key._replace(held=key.held._replace(version=max(key.held.version, message.version)))
+        return key._replace(held=key.held._replace(rank=max(key.held.rank, message.rank)))
     if key.row is None or key.row.message != message:
         return key
     return key._replace(row=None, row_settled=key.row_settled + 1)

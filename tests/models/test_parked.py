@@ -35,7 +35,8 @@ RIGHT = {
     "frozen deliverer": FROZEN,
     "frozen deliverer, operator": replace(FROZEN, transients=0, looks=1),
     "frozen twice": replace(FROZEN, freezes=2),
-    "backfill beside it": RESENT,
+    "backfill beside it": replace(RESENT, transients=0),
+    "backfill beside a failure": replace(RESENT, looks=0),
     "target goes down": DOWN,
     "bad customer": Parking(versions=(1, 2), bad=frozenset({(CUSTOMER, 1)})),
     "both bad, two decisions": Parking(versions=(1, 1), bad=BOTH_BAD, looks=2),
@@ -45,6 +46,7 @@ RIGHT = {
 }
 if LONG:
     RIGHT |= {
+        "long: backfill, failure, decision": RESENT,
         "long: three versions, two decisions": Parking(versions=(3, 1), looks=2),
         "long: two crashes, two decisions": Parking(bad=BOTH_BAD, crashes=2, looks=2),
         "long: crash, freeze, decision": Parking(freezes=1),
@@ -54,9 +56,8 @@ if LONG:
 
 LEFT_OUT = [
     ({Rule.RETRY_WAITS_FOR_POSITION}, USUAL, TWICE),
-    ({Rule.HEALING_WAITS_FOR_POSITION}, RESENT, TWICE),
     ({Rule.OWN_ROW_IS_PARKED}, USUAL, TWICE),
-    ({Rule.OWN_ROW_IS_PARKED}, USUAL, FORGOTTEN),
+    ({Rule.OWN_ROW_IS_PARKED, Rule.PARKING_KEEPS_NEWER}, USUAL, FORGOTTEN),
     ({Rule.SLICE_ENDS_AT_ROW}, USUAL, TWICE),
     ({Rule.REPLACED_IS_SETTLED}, USUAL, UNCOUNTED),
     ({Rule.SETTLED_IN_LEDGER}, USUAL, TWICE),
@@ -116,7 +117,6 @@ def test_one_store_needs_no_position_below() -> None:
     """Where parking, held, position and counts are one commit, a message is never parked and to come again."""
     two_store_rules = {
         Rule.RETRY_WAITS_FOR_POSITION,
-        Rule.HEALING_WAITS_FOR_POSITION,
         Rule.OWN_ROW_IS_PARKED,
         Rule.SLICE_ENDS_AT_ROW,
         Rule.TARGET_FENCE,

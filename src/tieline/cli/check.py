@@ -70,7 +70,8 @@ async def _checked(project: Project, offline: bool) -> Checked:
     buses: Mapping[str, Bus] = {}
     try:
         if not offline:
-            found.systems = await _answers(landscape, connectors)
+            found.systems, mistakes = await _answers(landscape, connectors)
+            found.mistakes += mistakes
         found.unclaimed = await ledger.transact(lambda stores: unclaimed(landscape, stores))
         buses = open_buses(landscape, ledger)
     except ConfigurationError as error:
@@ -109,20 +110,24 @@ def _cannot(landscape: Landscape, connectors: Mapping[str, Connector]) -> list[M
     return found
 
 
-async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> dict[str, str]:
-    """Each system's answer, asked at the same time."""
+async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> tuple[dict[str, str], list[Mistake]]:
+    """Each system's answer, asked at the same time, and the mistakes that only a system can see."""
     answers: dict[str, str] = {}
+    mistakes: list[Mistake] = []
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err(), transient=True) as progress:
-        task = progress.add_task("")
+        task = progress.add_task(f"asking {', '.join(connectors)}")
 
         async def ask(name: str, connector: Connector) -> None:
-            answers[name] = await _answer(connector, landscape.systems[name].settings.timeout)
+            try:
+                answers[name] = await _answer(connector, landscape.systems[name].settings.timeout)
+            except ConfigurationError as error:
+                mistakes.extend(error.mistakes)
+                answers[name] = f"{len(error.mistakes)} to correct"
             waiting = sorted(connectors.keys() - answers.keys())
-            progress.update(task, description=f"asking {', '.join(waiting)}" if waiting else "")
+            progress.update(task, description=f"asking {', '.join(waiting)}")
 
-        progress.update(task, description=f"asking {', '.join(connectors)}")
         await asyncio.gather(*(ask(name, connector) for name, connector in connectors.items()))
-    return {name: answers[name] for name in connectors}
+    return {name: answers[name] for name in connectors}, mistakes
 
 
 async def _answer(connector: Connector, timeout: float) -> str:
@@ -130,9 +135,11 @@ async def _answer(connector: Connector, timeout: float) -> str:
         await asyncio.wait_for(connector.check(), timeout)
     except TimeoutError:
         return f"no answer within {timeout:g} s"
+    except ConfigurationError:
+        raise
     except TielineError as error:
         return f"{type(error).__name__}: {error}"
-    except Exception as error:  # a connector of somebody else's that breaks its promise
+    except Exception as error:  # somebody else's connector that breaks its promise
         return f"broken connector: {type(error).__name__}: {error}"
     return _OK
 

@@ -1,6 +1,7 @@
 """``tieline trace``: where one key is, at every system, with version and time."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -46,18 +47,21 @@ def trace(
 async def _trace(landscape: Landscape, entity: type[Entity], key: str) -> list[Sighting]:
     ledger = ledger_to_read(landscape.store, landscape.folder)
     try:
-        there = await _held_there(landscape, entity, key)
+        legs = await ledger.transact(lambda stores: stores.legs.all())
+        targets = sorted({leg.target for leg in legs if leg.entity == entity.__name__})
+        there = await _held_there(landscape, targets, entity, key)
         return await ledger.transact(lambda stores: read_trace(landscape, stores, entity, key, there))
     finally:
         await ledger.close()
 
 
-async def _held_there(landscape: Landscape, entity: type[Entity], key: str) -> dict[str, list[HeldRow]]:
+async def _held_there(
+    landscape: Landscape, targets: Sequence[str], entity: type[Entity], key: str
+) -> dict[str, list[HeldRow]]:
     """What targets say that keep their held table themselves; one that cannot be asked is named on stderr."""
-    targets = {t.system for flow in landscape.flows.values() if flow.entity == entity.__name__ for t in flow.targets}
     connectors, _ = open_connectors(landscape)
     found = {}
-    for name in sorted(targets & connectors.keys()):
+    for name in (name for name in targets if name in connectors):
         sinks = landscape.systems[name].adapter.sinks_of(entity)
         if not any(connectors[name].capabilities(sink.resource).transactional for sink in sinks):
             continue
@@ -65,7 +69,7 @@ async def _held_there(landscape: Landscape, entity: type[Entity], key: str) -> d
             async with connectors[name].transaction() as transaction:
                 found[name] = await transaction.held(entity.__name__, [key])
         except TielineError as error:
-            err().print(f"{name} could not be asked: {error}", style="yellow")
+            err().print(f"{name} could not be asked: {error}", style="yellow", markup=False)
     for connector in connectors.values():
         await connector.close()
     return found

@@ -165,6 +165,9 @@ def mastery(table: Table, entity: str, entities: Mapping[str, type[Entity]] | No
     choices = ["newest", "ask", *places]
     if conflicts and conflicts not in choices:
         table.mistake("conflicts", f"conflicts cannot be settled by {conflicts!r}", meant(conflicts, choices))
+    if found or conflicts:
+        what = f"who is right about {entity} is noted; conflicts are not settled by it yet"
+        table.findings.warning(table.place(), what, "until then, let one system at a time change a field")
     table.close()
     return Mastery(found, conflicts)
 

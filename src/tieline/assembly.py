@@ -1,0 +1,108 @@
+"""The only place that turns names into keepers: addresses into ledgers and buses."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from tieline.bus import Bus
+from tieline.buses.memory import MemoryBus
+from tieline.buses.sql import SqlBus
+from tieline.connector import Connector
+from tieline.errors import ConfigurationError, Mistake
+from tieline.ledger import Ledger
+from tieline.ledgers.memory import MemoryLedger
+from tieline.ledgers.postgresql import PostgresqlLedger
+from tieline.ledgers.sqlite import SqliteLedger
+from tieline.project.addresses import refused_bus, refused_store, scheme_of
+from tieline.system import Landscape
+
+MAIN: Final = "main"
+DIRECT: Final = "direct"
+
+
+def open_ledger(url: str, folder: Path = Path()) -> Ledger:
+    """The ledger at ``sqlite:///…`` (relative to `folder`), ``postgresql://…`` or ``memory://``; connects lazily.
+
+    Raises:
+        ConfigurationError: where the address is no store's.
+    """
+    if (refused := refused_store(url)) is not None:
+        raise ConfigurationError(Mistake("store", *refused))
+    match scheme_of(url):
+        case "sqlite":
+            return SqliteLedger(url, folder)
+        case "postgresql":
+            return PostgresqlLedger(url)
+        case _:
+            return MemoryLedger(url)
+
+
+def ledger_to_read(url: str, folder: Path = Path()) -> Ledger:
+    """The ledger to look at: an empty one where a SQLite file is not there yet, so that looking makes none."""
+    if scheme_of(url) == "sqlite" and not _sqlite_file(url, folder).exists():
+        return MemoryLedger(url)
+    return open_ledger(url, folder)
+
+
+def open_bus(url: str, ledger: Ledger, folder: Path = Path()) -> Bus:
+    """The bus at an address; left out, or the ledger's own address, it is the ledger's store itself.
+
+    Raises:
+        ConfigurationError: where the address is no bus's, or one of a later version.
+    """
+    if not url or _same(url, ledger.url, folder):
+        return SqlBus(ledger, shared=True)
+    if (refused := refused_bus(url)) is not None:
+        raise ConfigurationError(Mistake("bus", *refused))
+    if scheme_of(url) == "memory":
+        return MemoryBus()
+    return SqlBus(open_ledger(url, folder), shared=False)
+
+
+def open_buses(landscape: Landscape, ledger: Ledger) -> dict[str, Bus]:
+    """Every bus of a landscape by name, with the ways that need no engine: "direct", and "main" if none is given.
+
+    Raises:
+        ConfigurationError: with every address that is no bus's.
+    """
+    own = open_bus("", ledger)
+    buses = {DIRECT: own, MAIN: own}
+    mistakes: list[Mistake] = []
+    for name, url in landscape.buses.items():
+        try:
+            buses[name] = own if _same(url, ledger.url, landscape.folder) else open_bus(url, ledger, landscape.folder)
+        except ConfigurationError as error:
+            mistakes += [Mistake(f"buses.{name}", one.what, one.remedy) for one in error.mistakes]
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    return buses
+
+
+def open_connectors(landscape: Landscape) -> tuple[dict[str, Connector], list[Mistake]]:
+    """A connector for each system that has one, and the mistakes of those whose settings cannot work."""
+    opened: dict[str, Connector] = {}
+    mistakes: list[Mistake] = []
+    for name, system in landscape.systems.items():
+        try:
+            opened[name] = system.adapter.connector.open(system.settings)
+        except ConfigurationError as error:
+            mistakes += error.mistakes
+    return opened, mistakes
+
+
+async def close_all(buses: Mapping[str, Bus], ledger: Ledger) -> None:
+    """Let go of everything that was opened, each once, the ledger last."""
+    for bus in {id(bus): bus for bus in buses.values()}.values():
+        await bus.close()
+    await ledger.close()
+
+
+def _sqlite_file(url: str, folder: Path) -> Path:
+    return folder / unquote(url.partition(":///")[2])
+
+
+def _same(url: str, other: str, folder: Path) -> bool:
+    if scheme_of(url) == scheme_of(other) == "sqlite":
+        return _sqlite_file(url, folder).resolve() == _sqlite_file(other, folder).resolve()
+    return url == other

@@ -1,0 +1,76 @@
+"""Where is order 1001? Every place that knows it answers, with its version."""
+
+import pytest
+from msgspec.structs import replace
+from tests.cli.shop import ORDER, message, parked
+
+from tieline.connector import HeldRow
+from tieline.ledger import SeenRow, SourceState
+from tieline.message import Version
+
+
+@pytest.fixture
+def known(shop):
+    """Version 3 was seen and is under way, version 2 is parked, version 1 is what the ledger says is held."""
+    shop.begin()
+
+    def work(stores):
+        stores.sources.put("shop.order", SourceState())
+        stores.seen.put(
+            "shop.order",
+            [SeenRow(key="1001", record="1001", version=Version(1, 3), message_id=message("1001", 3).id,
+                     record_digest=b"r" * 16, entity_digest=b"e" * 16, at=1_700_000_000.0)],
+        )  # fmt: skip
+        stores.held.put(
+            "office", "Order",
+            [HeldRow(key="1001", source="shop.order", version=Version(1, 1), message_id=message("1001", 1).id,
+                     digest=b"d" * 16, target_id="77")],
+        )  # fmt: skip
+
+    shop.ledger(work)
+    shop.publish([message("1001", 3), message("1002", 4)], sequence=1)
+    shop.park(replace(parked("1001", 2), version=Version(1, 2)))
+    return shop
+
+
+def test_every_place_answers(known):
+    """The source, the way, the parked store and the target, each with version and id."""
+    found = known.json("trace", "Order", "1001", "--json")
+    assert [(one["place"], one["state"], one["version"][:2]) for one in found] == [
+        ("shop.order", "seen", [1, 3]),
+        ("orders>office", "under way", [1, 3]),
+        ("orders>office", "parked: dead letter", [1, 2]),
+        ("office", "held", [1, 1]),
+    ]
+    assert found[1]["content"] == ORDER
+    assert found[1]["message_id"] == message("1001", 3).id.hex()
+    assert found[3]["their_id"] == "77"
+    shown = known("trace", "Order", "1001").stdout
+    assert "under way" in shown
+    assert "1.3" in shown
+
+
+def test_a_key_that_nobody_knows_is_exit_code_1(known):
+    """It is said, and a script can tell."""
+    assert "no system has shown Order '4711'" in known("trace", "Order", "4711", code=1).stderr
+    assert known.json("trace", "Order", "4711", "--json", code=1) == []
+
+
+def test_an_unknown_entity_is_wrong_use(known):
+    """The nearest known one is offered."""
+    assert "did you mean 'Order'?" in known("trace", "Ordr", "1001", code=2).stderr
+
+
+def test_a_delete_is_shown_as_such(known):
+    """A tombstone in seen and a deleted row in held are places, too."""
+
+    def work(stores):
+        (row,) = stores.seen.by_key("shop.order", ["1001"])
+        stores.seen.put("shop.order", [replace(row, gone=True)])
+        (held,) = stores.held.get("office", "Order", ["1001"])
+        stores.held.put("office", "Order", [replace(held, deleted=True)])
+
+    known.ledger(work)
+    states = {one["place"]: one["state"] for one in known.json("trace", "Order", "1001", "--json")}
+    assert states["shop.order"] == "gone"
+    assert states["office"] == "deleted"

@@ -136,12 +136,11 @@ class Listing:
             start += answer.items
             if answer.total is not None and start >= answer.total:
                 return
-            # The next page begins with the last row that has an id; a page without any meets nothing.
-            if ids:
+            # The next page begins with the last row that has an id, unless nothing would be gained by it.
+            known, last = set(), ""
+            if ids and piece.after + 1 < answer.items:
                 known, last = {*ids, *(bad.id for bad in piece.bad)}, ids[-1]
                 start -= piece.after + 1
-            else:
-                known, last = set(), ""
 
     async def _ask(self, ask: Ask, *, later: bool) -> tuple[Piece, Answer]:
         """One page; a later one is worth some patience, or all the earlier ones are read in vain."""

@@ -26,9 +26,18 @@ _HOPS: Final = 5
 _REPEATS_CALL: Final = frozenset({307, 308})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _decoder: Final = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def _as_text(value: object) -> str:
+    """A key of another entity, as a mapping hands it on, is text."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot stand in JSON")
+
+
 _encoders: Final = {
-    "text": msgspec.json.Encoder(decimal_format="string"),
-    "number": msgspec.json.Encoder(decimal_format="number"),
+    "text": msgspec.json.Encoder(decimal_format="string", enc_hook=_as_text),
+    "number": msgspec.json.Encoder(decimal_format="number", enc_hook=_as_text),
 }
 
 Decimals = Literal["text", "number"]

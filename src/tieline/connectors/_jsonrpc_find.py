@@ -24,7 +24,8 @@ class Find:
     __slots__ = ("what",)
 
     def __init__(self, model: str, **by: Any) -> None:
-        self.what: _Known = (model, tuple(sorted(by.items())))
+        values = {name: str(value) if isinstance(value, str) else value for name, value in by.items()}
+        self.what: _Known = (model, tuple(sorted(values.items())))
 
     def __repr__(self) -> str:
         model, by = self.what

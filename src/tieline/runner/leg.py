@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
+_AFTER_FAILURE: Final = 5.0  # seconds
 _TRIM_EVERY: Final = 20  # batches
 _STUBBORN: Final = 3  # outages in a row, each with a good probe between, before messages go one at a time
 
@@ -69,9 +70,8 @@ class Leg:
                 self._shares.lost()
             except (Unavailable, AccessRefused) as error:
                 await self._pause(error, stopping)
-            except TielineError as error:
-                log.error("leg failed", leg=self.plan.name, error=str(error))
-                await _sleep(stopping, 5.0)
+            except Exception as error:
+                await self._stand_still(error, stopping)
         await self._release()
 
     def look_again(self) -> None:
@@ -273,6 +273,16 @@ class Leg:
         self.paused = ""
         await self._write_pause()
         log.info("leg goes on", leg=name)
+
+    async def _stand_still(self, error: Exception, stopping: asyncio.Event) -> None:
+        """Something that nobody foresaw, in a connector or in us, stops this leg alone; it is tried again."""
+        expected = isinstance(error, TielineError)
+        log.error("leg failed", leg=self.plan.name, error=str(error), exc_info=None if expected else error)
+        self.paused = f"{type(error).__name__}: {error}"
+        await self._write_pause()
+        await _sleep(stopping, _AFTER_FAILURE)
+        self.paused = ""
+        await self._write_pause()
 
     async def _write_pause(self) -> None:
         def write(stores: Stores) -> None:

@@ -57,6 +57,10 @@ class Session(ABC):
     migrations: ClassVar[str]  # the folder of this dialect's migrations
 
     @abstractmethod
+    def by(self, index: str) -> str:
+        """Follows a table's name: to be searched by this index, whatever the planner believes."""
+
+    @abstractmethod
     def begin(self) -> None:
         """Open a transaction."""
 
@@ -93,8 +97,12 @@ class Session(ABC):
         """A list as one value, for `among`."""
 
     @abstractmethod
+    def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
+        """A table expression with the different values as column w.v, and its values; for a cross join."""
+
+    @abstractmethod
     def pairs(self, pairs: Iterable[tuple[int, int]]) -> tuple[str, tuple[Any, ...]]:
-        """A table expression with the integer columns a and b, and its values."""
+        """A table expression with the integer columns w.a and w.b, and its values; for a cross join."""
 
     @abstractmethod
     def now(self) -> float:

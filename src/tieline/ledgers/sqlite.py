@@ -48,9 +48,10 @@ class SqliteSession(Session):
         self._rung = 0
         self._own: dict[str, int] = {}
         settings = (
+            "page_size = 8192",  # before there is a table
             "journal_mode = wal",
             "synchronous = full",
-            "wal_autocheckpoint = 4000",
+            "wal_autocheckpoint = 8000",  # pages: a batch with random keys touches thousands
             "cache_size = -65536",
             "temp_store = memory",
             "secure_delete = fast",
@@ -58,13 +59,16 @@ class SqliteSession(Session):
         for setting in settings:
             self._connection.execute(f"pragma {setting}")
 
+    def by(self, index: str) -> str:
+        return f" indexed by {index}"
+
     def begin(self) -> None:
         self._connection.execute("begin immediate")
 
     def commit(self, topics: Iterable[str]) -> None:
-        for topic in topics:
-            self._own[topic] = self._connection.execute(_RING, (topic,)).fetchone()[0]
+        rung = {topic: self._connection.execute(_RING, (topic,)).fetchone()[0] for topic in topics}
         self._connection.execute("commit")
+        self._own |= rung
 
     def rollback(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -90,6 +94,9 @@ class SqliteSession(Session):
 
     def listed(self, values: Iterable[str] | Iterable[int]) -> str:
         return msgspec.json.encode(list(values)).decode()
+
+    def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
+        return "(select value as v from json_each(?)) as w", (self.listed(dict.fromkeys(values)),)
 
     def pairs(self, pairs: Iterable[tuple[int, int]]) -> tuple[str, tuple[Any, ...]]:
         listed = list(pairs)

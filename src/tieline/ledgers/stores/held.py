@@ -29,15 +29,15 @@ class SqlHeld:
     def get(self, target: str, entity: str, keys: Sequence[str]) -> list[HeldRow]:
         if not keys:
             return []
-        wanted = self._session.listed(self._texts.sought(keys))
-        return self._rows(f"and key {self._session.among}", target, entity, wanted)
+        wanted, values = self._session.wanted(self._texts.sought(keys))
+        return self._rows(f"{wanted} cross join held", values, target, entity, "and key = w.v")
 
     def claimed(self, target: str, entity: str) -> list[HeldRow]:
-        return self._rows("and length(claim) > 0 order by claimed_at, key", target, entity)
+        return self._rows("held", (), target, entity, "and length(claim) > 0 order by claimed_at, key")
 
-    def _rows(self, which: str, target: str, entity: str, *values: Any) -> list[HeldRow]:
-        query = f"{_HELD} where target = ? and entity = ? {which}"
-        rows = self._session.rows(query, self._names.known(target), self._names.known(entity), *values)
+    def _rows(self, place: str, values: tuple[Any, ...], target: str, entity: str, which: str) -> list[HeldRow]:
+        query = f"{_COLUMNS} from {place} where target = ? and entity = ? {which}"
+        rows = self._session.rows(query, *values, self._names.known(target), self._names.known(entity))
         name = self._names.name
         return [
             HeldRow(
@@ -89,4 +89,4 @@ class SqlHeld:
         )
 
 
-_HELD: Final = f"select {', '.join(SqlHeld._merge.names[2:])} from held"
+_COLUMNS: Final = f"select {', '.join(SqlHeld._merge.names[2:])}"

@@ -25,18 +25,17 @@ class SqlSeen:
         self._texts = texts
 
     def by_record(self, source: str, records: Sequence[str]) -> list[SeenRow]:
-        return self._among("record", source, records)
+        return self._among("record", self._session.by("seen_record"), source, records)
 
     def by_key(self, source: str, keys: Sequence[str]) -> list[SeenRow]:
-        return self._among("key", source, keys)
+        return self._among("key", "", source, keys)
 
-    def _among(self, column: str, source: str, texts: Sequence[str]) -> list[SeenRow]:
+    def _among(self, column: str, index: str, source: str, texts: Sequence[str]) -> list[SeenRow]:
         if not texts:
             return []
-        session = self._session
-        wanted = session.listed(self._texts.sought(texts))
-        query = f"{_SEEN} where source = ? and {column} {session.among}"
-        return self._shown(session.rows(query, self._names.known(source), wanted))
+        wanted, values = self._session.wanted(self._texts.sought(texts))
+        query = f"{_COLUMNS} from {wanted} cross join seen{index} where source = ? and {column} = w.v"
+        return self._shown(self._session.rows(query, *values, self._names.known(source)))
 
     def put(self, source: str, rows: Sequence[SeenRow]) -> None:
         if not rows:
@@ -93,4 +92,5 @@ class SqlSeen:
         ]
 
 
-_SEEN: Final = f"select {', '.join(SqlSeen._merge.names[1:])} from seen"
+_COLUMNS: Final = f"select {', '.join(SqlSeen._merge.names[1:])}"
+_SEEN: Final = f"{_COLUMNS} from seen"

@@ -170,3 +170,21 @@ create table inbox (
     primary key (source, position)
 ) strict;
 create table inbox_end (source integer primary key, last integer not null) strict;
+
+-- The planner takes one source for ten rows unless it is told: rows of the table, then rows to expect for one
+-- value of the index's first column, of its first two, and so on.
+analyze sqlite_schema;
+insert into sqlite_stat1 (tbl, idx, stat) values
+    ('seen', 'seen', '1000000 100000 1'),
+    ('seen', 'seen_record', '1000000 100000 1 1'),
+    ('sweep', 'sweep', '1000000 100000 1'),
+    ('kept', 'sqlite_autoindex_kept_1', '100000 10000 2000 1'),
+    ('held', 'held', '1000000 500000 100000 1 1'),
+    ('held', 'held_claim', '1000 500 100'),
+    ('parked', 'sqlite_autoindex_parked_1', '100000 10000 1'),
+    ('parked', 'parked_due', '10000 1000 10 1 1'),
+    ('parked', 'parked_waiting', '10000 1000 1000 1'),
+    ('parked', 'parked_reference', '10000 5000 10'),
+    ('parked', 'parked_subject', '100000 10000 10'),
+    ('parked', 'parked_reason', '100000 10000 5000');
+analyze sqlite_schema;

@@ -150,7 +150,7 @@ class Server:
                 Route("/api/private", self._private),
                 Route("/api/guarded/{way}", self._guarded),
                 Route("/api/orders/", self._orders, methods=["GET", "POST"]),
-                Route("/api/orders/{id}", self._order, methods=["GET", "PUT", "PATCH", "DELETE"]),
+                Route("/api/orders/{id}/", self._order, methods=["GET", "PUT", "PATCH", "DELETE"]),
                 Route("/api/orders/{id}/lines", self._lines),
                 Route("/api/orders/{id}/confirm", self._confirm, methods=["POST"]),
             ]
@@ -361,40 +361,45 @@ def serving(server: Server) -> Iterator[Server]:
             thread.join(10)
 
 
-class Cutting:
-    """A way to the server that does everything, and then cuts the line instead of answering.
+def length(head: bytes) -> int:
+    """The Content-Length among these header lines."""
+    named = (line.partition(b":") for line in head.split(b"\r\n"))
+    return next((int(value) for name, _, value in named if name.lower() == b"content-length"), 0)
 
-    `cuts` are the (method, path) beginnings of request lines whose answers are lost.
+
+class Cutting:
+    """A way to a server on `port` that does everything, and then cuts the line instead of answering.
+
+    `cuts` are texts of requests (in a request line or a body) whose answers are lost.
     """
 
-    def __init__(self, server: Server, *cuts: str) -> None:
-        self._server = server
+    def __init__(self, port: int, path: str, *cuts: str) -> None:
+        self._port = port
+        self._path = path
         self._cuts = cuts
+        self.seen: list[str] = []
 
     async def __aenter__(self) -> str:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}/api"
+        return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}{self._path}"
 
     async def __aexit__(self, *_: object) -> None:
         self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there = await asyncio.open_connection("127.0.0.1", self._server.port)
+        there_reader, there = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    (int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0
-                )
-                there.write(head + await reader.readexactly(length))
+                body = await reader.readexactly(length(head))
+                asked = (head + body).decode()
+                self.seen.append(asked)
+                there.write(head + body)
                 answer = await there_reader.readuntil(b"\r\n\r\n")
-                if head.decode().startswith(self._cuts):
+                answer += await there_reader.readexactly(length(answer))
+                if any(cut in asked for cut in self._cuts):
                     return
-                size = next(
-                    (int(h.split(b":")[1]) for h in answer.split(b"\r\n") if h.lower().startswith(b"content-length")),
-                    0,
-                )
-                writer.write(answer + await there_reader.readexactly(size))
+                writer.write(answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -14,6 +14,7 @@ from tieline.errors import AccessRefused, Hold, InDoubt, Reject, RetryLater, Thr
 _SHOWN: Final = 500
 _PATIENCE: Final = 10.0  # seconds, where a system says "too many" and not for how long
 _LONGEST: Final = 86_400.0
+_SECONDS: Final = re.compile(r"-?\d{1,12}(\.\d+)?", re.ASCII)
 
 
 class NotLetIn(AccessRefused):
@@ -98,10 +99,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
     raw = headers.get("Retry-After", "").strip()
     if not raw:
         return _PATIENCE
-    try:
+    if _SECONDS.fullmatch(raw):
         return min(_LONGEST, max(0.0, float(raw)))
-    except ValueError:
-        pass
     try:
         until = parsedate_to_datetime(raw)
         # The system's own clock, where it tells it: ours may be off.

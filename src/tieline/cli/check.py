@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from tieline.assembly import close_all, ledger_to_read, open_buses, open_connectors
@@ -146,17 +147,23 @@ async def _answer(connector: Connector, timeout: float) -> str:
 
 def _print(found: Checked) -> None:
     console = out()
+
+    def section(title: str, shown: Table) -> None:
+        console.print(Text(title, "bold"))
+        console.print(shown)
+        console.print()
+
     if found.mistakes:
-        console.print(mistakes_table(f"{len(found.mistakes)} to correct", found.mistakes, "red"))
+        section(f"{len(found.mistakes)} to correct", mistakes_table(found.mistakes, "red"))
     if found.warnings:
-        console.print(mistakes_table(f"{len(found.warnings)} to know", found.warnings, "yellow"))
+        section(f"{len(found.warnings)} to know", mistakes_table(found.warnings, "yellow"))
     if found.systems:
         answers = [
             (name, Text(answer, "green" if answer == _OK else "red")) for name, answer in found.systems.items()
         ]
-        console.print(table("systems", ["system", "answer"], answers))
+        section("Systems", table(["system", "answer"], answers))
     if found.unclaimed:
         rows = [(leg.leg, f"{leg.in_flight:,}", f"{sum(leg.parked.values()):,}") for leg in found.unclaimed]
-        console.print(table("known to the ledger, claimed by no flow", ["leg", "under way", "parked"], rows))
+        section("Known to the ledger, claimed by no flow", table(["leg", "under way", "parked"], rows))
     if found.good:
-        console.print(f"{found.project} is good")
+        console.print(Text(f"{found.project} is good", "green"))

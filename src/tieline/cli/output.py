@@ -62,11 +62,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode() + "\n")
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()
-) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
     """A table of texts; markup in them is shown as it stands."""
-    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -74,9 +72,9 @@ def table(
     return made
 
 
-def mistakes_table(title: str, mistakes: Iterable[Mistake], style: str) -> Table:
+def mistakes_table(mistakes: Iterable[Mistake], style: str) -> Table:
     """Mistakes by place, what and remedy."""
-    return table(title, ["place", "what", "remedy"], [(Text(m.where, style), m.what, m.remedy) for m in mistakes])
+    return table(["place", "what", "remedy"], [(Text(m.where, style), m.what, m.remedy) for m in mistakes])
 
 
 def moment(at: float) -> str:

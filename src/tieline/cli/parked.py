@@ -296,7 +296,6 @@ def _typed(content: Any) -> bytes:
 
 def _groups(found: Sequence[waiting.Group]) -> Table:
     return table(
-        "",
         ["group", "leg", "reason", "count", "since", "cause", "such as"],
         [
             (
@@ -316,7 +315,6 @@ def _groups(found: Sequence[waiting.Group]) -> Table:
 
 def _each(found: Sequence[waiting.Waiting]) -> Table:
     return table(
-        "",
         ["ref", "leg", "key", "version", "reason", "since", "tries", "next", "error"],
         [
             (

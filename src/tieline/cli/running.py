@@ -38,21 +38,25 @@ async def run(runner: Runner, *, once: bool) -> int:
     now = await runner.ledger.transact(lambda stores: read_status(runner.landscape, stores))
     legs = [leg for leg in now.legs if leg.leg in {plan.name for source in runner.plans for plan in source.legs}]
     sources = [source for source in now.sources if source.source in {plan.name for plan in runner.plans}]
+    waits = sum(leg.for_a_person for leg in legs) + sum(source.parked for source in sources)
     if once:
         _print(report, legs)
+    for name, why in sorted({**report.failed, **report.paused}.items()):
+        err().print(Text(f"{name}: {why}", "red"))
+    if waits:
+        err().print(Text(f"{waits:,} for a person to decide about: see `tieline parked list`", "yellow"))
     if report.failed or report.paused:
         return FAILED
-    return WAITS if any(leg.for_a_person for leg in legs) or any(source.parked for source in sources) else 0
+    return WAITS if waits else 0
 
 
 def _print(report: Report, legs: list[LegStatus]) -> None:
     console = out()
-    for source, summary in sorted(report.read.items()):
-        console.print(Text(f"{source}: {summary.records:,} records read, {summary.messages:,} messages"))
+    for source, read in sorted(report.read.items()):
+        parked = f", {read.parked:,} parked" if read.parked else ""
+        console.print(Text(f"{source}: {read.records:,} records read, {read.messages:,} messages{parked}"))
     for leg in legs:
         console.print(Text(f"{leg.leg}: {leg.balance}", "" if not leg.off_by else "bold red"))
-    for name, why in sorted({**report.failed, **report.paused}.items()):
-        err().print(Text(f"{name}: {why}", "red"))
 
 
 @contextmanager

@@ -91,7 +91,6 @@ def _shown(now: Status, before: Status | None) -> Group:
     earlier = {} if before is None else {leg.leg: leg for leg in before.legs}
     elapsed = 0.0 if before is None else now.at - before.at
     legs = table(
-        f"{now.name} at {moment(now.at)}",
         [
             "leg",
             "way",
@@ -110,7 +109,13 @@ def _shown(now: Status, before: Status | None) -> Group:
     remarks = [remark for leg in now.legs for remark in _remarks(leg)]
     remarks += [remark for source in now.sources for remark in _source_remarks(source)]
     balances = [Text(f"{leg.leg}: {leg.balance}", "" if not leg.off_by else "bold red") for leg in now.legs]
-    return Group(legs, Text(), *balances, *([Text(), *remarks] if remarks else []))
+    return Group(
+        Text(f"{now.name} at {moment(now.at)}", "bold"),
+        legs,
+        Text(),
+        *balances,
+        *([Text(), *remarks] if remarks else []),
+    )
 
 
 def _leg(leg: LegStatus, at: float, before: LegStatus | None, elapsed: float) -> list[str | Text]:

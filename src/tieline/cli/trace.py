@@ -38,7 +38,7 @@ def trace(
     if as_json:
         print_json(found)
     elif found:
-        out().print(table("", ["where", "state", "whose", "version", "at", "their id", "note"], map(_row, found)))
+        out().print(table(["where", "state", "whose", "version", "at", "their id", "note"], map(_row, found)))
     else:
         err().print(f"no system has shown {entity} {key!r}, and none has it from us")
     raise typer.Exit(0 if found else FAILED)

@@ -1,6 +1,7 @@
-"""A bus in this process, gone with it: for tests that run step by step."""
+"""The bus in memory: the reference for the others, for tests and for a first try."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,85 +11,114 @@ from tieline.message import Batch, split
 
 
 @dataclass(slots=True)
+class _Partition:
+    """Kept parts by position; positions up to `trimmed` are gone."""
+
+    last: int = 0
+    trimmed: int = 0
+    kept: dict[int, Batch] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Channel:
-    partitions: list[list[Delivery]]
-    done: dict[str, dict[int, int]] = field(default_factory=dict)
-    dropped: list[int] = field(default_factory=list)  # how many deliveries are gone, by partition
+    partitions: list[_Partition]
+    subscriptions: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 class MemoryBus:
-    """Channels in lists."""
+    """Channels of this process, gone with it."""
 
     capabilities = BusCapabilities(guarantee=Guarantee.MEMORY)
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
-        self._news = asyncio.Condition()
+        self._published = asyncio.Condition()
 
     async def declare(self, channel: str, partitions: int, subscriptions: Sequence[str]) -> None:
-        kept = self._channels.get(channel)
-        if kept is None:
-            kept = _Channel([[] for _ in range(partitions)], dropped=[0] * partitions)
-            self._channels[channel] = kept
-        if len(kept.partitions) != partitions:
-            what = f"has {len(kept.partitions)} partitions, not {partitions}"
-            raise ConfigurationError(Mistake(f"channel {channel}", what, "keep the number, or take another channel"))
-        for name in subscriptions:
-            kept.done.setdefault(name, await self.ends(channel))
+        there = self._channels.setdefault(channel, _Channel([_Partition() for _ in range(partitions)]))
+        if len(there.partitions) != partitions:
+            what = f"exists with {len(there.partitions)} partitions and is declared with {partitions}"
+            remedy = f"declare it with {len(there.partitions)}: the place of a key follows from the number"
+            raise ConfigurationError(Mistake(f"channel {channel}", what, remedy))
+        for subscription in subscriptions:
+            there.subscriptions.setdefault(subscription, await self.ends(channel))
 
     async def publish(self, channel: str, batch: Batch) -> None:
-        kept = self._channels[channel]
-        for partition, part in split(batch, len(kept.partitions)).items():
-            row = kept.partitions[partition]
-            row.append(Delivery(partition, kept.dropped[partition] + len(row) + 1, part))
-        async with self._news:
-            self._news.notify_all()
+        if channel not in self._channels:
+            what, remedy = "is not declared", "declare it before the first publish"
+            raise ConfigurationError(Mistake(f"channel {channel}", what, remedy))
+        partitions = self._channels[channel].partitions
+        async with self._published:
+            for number, part in split(batch, len(partitions)).items():
+                partition = partitions[number]
+                partition.last += 1
+                partition.kept[partition.last] = part
+            self._published.notify_all()
 
     async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
-        found = self._after(channel, after, most)
+        found = self._look(channel, after, most)
         if not found and wait > 0:
-            async with self._news:
-                try:
-                    await asyncio.wait_for(self._news.wait(), wait)
-                except TimeoutError:
-                    return []
-            found = self._after(channel, after, most)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait), self._published:
+                    await self._published.wait_for(lambda: self._look(channel, after, 1))
+            found = self._look(channel, after, most)
         return found
 
-    def _after(self, channel: str, after: Mapping[int, int], most: int) -> list[Delivery]:
-        kept = self._channels[channel]
+    def _look(self, channel: str, after: Mapping[int, int], most: int) -> list[Delivery]:
+        """What follows, partition by partition in turn, until there is enough."""
+        if channel not in self._channels:
+            return []
+        partitions = self._channels[channel].partitions
+        places = {n: max(at, partitions[n].trimmed) for n, at in after.items() if n < len(partitions)}
         found: list[Delivery] = []
-        count = 0
-        for partition, position in after.items():
-            for delivery in kept.partitions[partition][max(0, position - kept.dropped[partition]) :]:
-                if found and count >= most:
+        messages = 0
+        while places:
+            for number in list(places):
+                partition, position = partitions[number], places[number] + 1
+                if position > partition.last:
+                    del places[number]
+                    continue
+                batch = partition.kept[position]
+                if found and messages + len(batch.messages) > most:
                     return found
-                found.append(delivery)
-                count += len(delivery.batch.messages)
+                found.append(Delivery(number, position, batch))
+                messages += len(batch.messages)
+                places[number] = position
         return found
 
     async def done(self, channel: str, subscription: str, positions: Mapping[int, int]) -> None:
-        kept = self._channels[channel]
-        mine = kept.done.setdefault(subscription, {})
-        mine.update({p: max(position, mine.get(p, 0)) for p, position in positions.items()})
-        for partition, row in enumerate(kept.partitions):
-            passed = min(positions_.get(partition, 0) for positions_ in kept.done.values())
-            surplus = passed - kept.dropped[partition]
-            if surplus > 0:
-                del row[:surplus]
-                kept.dropped[partition] = passed
+        there = self._channels.get(channel)
+        if there is None or subscription not in there.subscriptions:
+            return
+        own = there.subscriptions[subscription]
+        for number, position in positions.items():
+            own[number] = max(own[number], position)
+            partition = there.partitions[number]
+            needless = min(at[number] for at in there.subscriptions.values())
+            for gone in range(partition.trimmed + 1, needless + 1):
+                del partition.kept[gone]
+            partition.trimmed = max(partition.trimmed, needless)
 
     async def ends(self, channel: str) -> dict[int, int]:
-        kept = self._channels[channel]
-        return {p: kept.dropped[p] + len(row) for p, row in enumerate(kept.partitions)}
+        there = self._channels.get(channel)
+        return {} if there is None else {number: partition.last for number, partition in enumerate(there.partitions)}
 
     async def depth(self, channel: str, after: Mapping[int, int]) -> int:
-        return sum(len(d.batch.messages) for d in self._after(channel, after, 1 << 60))
+        if channel not in self._channels:
+            return 0
+        partitions = self._channels[channel].partitions
+        return sum(
+            len(batch.messages)
+            for number, at in after.items()
+            for position, batch in partitions[number].kept.items()
+            if position > at
+        )
 
     async def forget(self, channel: str, subscription: str) -> None:
-        kept = self._channels[channel]
-        kept.done.pop(subscription, None)
-        if not kept.done:
+        there = self._channels.get(channel)
+        if there is None or there.subscriptions.pop(subscription, None) is None:
+            return
+        if not there.subscriptions:
             del self._channels[channel]
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ class MemoryLedger(SqlLedger):
     failures = sqlite3.Error
     durable = False
 
-    def __init__(self, url: str = "memory:") -> None:
+    def __init__(self, url: str = "memory://") -> None:
         super().__init__(url)
 
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:

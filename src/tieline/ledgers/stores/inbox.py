@@ -1,14 +1,19 @@
 """What came in for a source and is not in a batch yet."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from tieline.ledger import InboxRow
-from tieline.ledgers.dialect import Session
+from tieline.ledgers.dialect import Merge, Session
 from tieline.ledgers.texts import Names, Texts
 
 
 class SqlInbox:
     """What came in for a source. Positions follow each other in the order of commits, as in a channel."""
+
+    _merge: Final = Merge(
+        "inbox", "source position record data origin", "integer bigint text bytea text", key="source position"
+    )
 
     def __init__(self, session: Session, names: Names, texts: Texts) -> None:
         self._session = session
@@ -26,8 +31,8 @@ class SqlInbox:
             len(rows),
         )
         records = self._texts.stored([record for record, _, _ in rows])
-        session.many(
-            "insert into inbox (source, position, record, data, origin) values (?, ?, ?, ?, ?)",
+        session.merge(
+            self._merge,
             [
                 (number, position, record, data, origin)
                 for position, record, (_, data, origin) in zip(

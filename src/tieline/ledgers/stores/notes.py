@@ -17,6 +17,9 @@ class SqlNotes:
         return json.loads(rows[0][0]) if rows else None
 
     def put(self, name: str, value: Any) -> None:
+        if value is None:
+            self._session.run("delete from note where name = ?", name)
+            return
         self._session.merge(Merge("note", "name value", "text text", key="name"), [(name, json.dumps(value))])
 
     def starting(self, prefix: str) -> dict[str, Any]:

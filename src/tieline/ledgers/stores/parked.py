@@ -134,12 +134,15 @@ class SqlParked:
         )
 
     def remove(self, leg: str, ids: Sequence[tuple[str, bytes]]) -> int:
-        number = self._names.known(leg)
+        if not ids:
+            return 0
+        session, number = self._session, self._names.known(leg)
         keys = self._texts.sought([key for key, _ in ids])
-        return self._session.many(
-            "delete from parked where leg = ? and key = ? and message_id = ?",
-            sorted((number, key, message_id) for key, (_, message_id) in zip(keys, ids, strict=True)),
-        )
+        gone = {(key, message_id) for key, (_, message_id) in zip(keys, ids, strict=True)}
+        which = f"leg = ? and key {session.among}"
+        query = f"select key, message_id from parked where {which} order by key{session.lock}"
+        there = [key for key, held in session.rows(query, number, session.listed(keys)) if (key, held) in gone]
+        return session.run(f"delete from parked where {which}", number, session.listed(there))
 
     def due(self, leg: str, now: float, limit: int) -> list[ParkedRow]:
         which = "leg = ? and due is not null and due <= ? order by due, epoch, counter limit ?"

@@ -51,6 +51,7 @@ class SourcePlan:
     resource: str = ""
     connector: Connector | None = None
     legs: list[LegPlan] = field(default_factory=list)
+    inputs: list[LegPlan] = field(default_factory=list)  # of a process's source: the legs that feed it
     also_target: bool = False  # the system also takes this entity: what it reads may be our own write
 
 
@@ -86,7 +87,9 @@ def build(
                 mistakes.extend(error.mistakes)
     if mistakes:
         raise ConfigurationError(*mistakes)
+    legs = [leg for plan in sources.values() for leg in plan.legs]
     for plan in sources.values():
+        plan.inputs = [leg for leg in legs if leg.output == plan.name]
         plan.also_target = any(
             other.entity == plan.entity.__name__ and plan.system in {t.system for t in other.targets}
             for other in landscape.flows.values()

@@ -23,7 +23,7 @@ from tieline.runner.changes import Changes, Clash, clashes
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.mapping import MappedPage, map_page
 from tieline.runner.plan import SourcePlan, inbox_record
-from tieline.runner.requests import Request, requests_for, settle
+from tieline.runner.requests import Request, ask, requests_for, settle
 from tieline.runner.ways import Publisher
 
 log = structlog.get_logger()
@@ -98,7 +98,7 @@ class Reader:
             )
         summary = Summary()
         if self.plan.connector is None:
-            await self._drain_inbox(summary)
+            await self._drain_inbox([r for r in requests if r.kind == "backfill"], summary)
         else:
             await self._answer(self.plan.connector, [r for r in requests if r.kind == "resend"], summary)
             await self._read(self.plan.connector, [r for r in requests if r.kind == "backfill"], now, summary)
@@ -147,8 +147,12 @@ class Reader:
 
         self._state = await self._ledger.transact(work, [self._fence])
 
-    async def _drain_inbox(self, summary: Summary) -> None:
+    async def _drain_inbox(self, backfills: Sequence[Request], summary: Summary) -> None:
+        """Read what a process has put here. Its outputs cannot be read again: a backfill computes them anew."""
         name = self.plan.name
+        if backfills:
+            await self._ledger.transact(self._ask_inputs, [self._fence])
+        run = _Run(backfills, whole=False, marking=False)
         while rows := await self._ledger.transact(lambda s: s.inbox.read(name, MAX_MESSAGES)):
             latest = {row.record: row for row in rows}
             page = Page(
@@ -157,7 +161,34 @@ class Reader:
                 gone=[row.record for row in latest.values() if not row.data],
             )
             await gap(Gap.READ)
-            await self._take(page, _Run((), whole=False, marking=False), summary, inbox=rows[-1].position)
+            await self._take(page, run, summary, inbox=rows[-1].position)
+        if backfills:
+            await self._ledger.transact(lambda s: self._end_refill(s, backfills), [self._fence])
+
+    def _ask_inputs(self, stores: Stores) -> None:
+        """Have the process's inputs sent to it once more, unless that is under way."""
+        note = f"refill/{self.plan.name}"
+        if stores.notes.get(note):
+            return
+        asked = [Request("backfill", leg.source.name, leg.name, force=True, why=note) for leg in self.plan.inputs]
+        ask(stores, asked)
+        stores.notes.put(note, [request.note for request in asked])
+
+    def _end_refill(self, stores: Stores, backfills: Sequence[Request]) -> None:
+        """The backfill is done when the inputs were sent, have all gone through, and nothing is in the inbox."""
+        note = f"refill/{self.plan.name}"
+        if any(stores.notes.get(asked) for asked in stores.notes.get(note) or ()) or stores.inbox.depth(
+            self.plan.name
+        ):
+            return
+        for leg in self.plan.inputs:
+            row = stores.legs.get(leg.name)
+            for way in row.ways if row else ():
+                positions = {p: state.position for p, state in stores.legs.states(leg.name, way.channel).items()}
+                if stores.channels.depth(way.channel, positions):
+                    return
+        stores.notes.put(note, None)
+        settle(stores, backfills)
 
     async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> None:
         """Look records up again: for a leg that needs a key's current value, or for a person's replay."""

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 _LEASE: Final = 15.0  # seconds a silent worker keeps its leases
 _LONGEST: Final = 60.0  # seconds between looks at a source that nothing wakes
+_REFILL: Final = 0.5  # seconds between looks whether a process's inputs have all come again
 _BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits
 
 
@@ -186,10 +187,11 @@ class Runner:
         backoff = 1.0
         first = True
         while not self._stopping.is_set():
-            wait = await self._due_in(plan, first or once)
+            wait = await self._due_in(plan, first, once)
             if wait > 0:
                 await self._sleep(plan, wait)
-                continue
+                if wait > _REFILL:
+                    continue
             token = await self._shares.one(reader.lease)
             if token is None:
                 self._read_once.add(plan.name)
@@ -211,8 +213,6 @@ class Runner:
             if once:
                 self._read_once.add(plan.name)
                 first = False
-                if plan.connector is not None:
-                    await self._stopping.wait()
 
     def _add(self, source: str, summary: Summary) -> None:
         total = self.report.read.setdefault(source, Summary())
@@ -220,16 +220,20 @@ class Runner:
         total.messages += summary.messages
         total.parked += summary.parked
 
-    async def _due_in(self, plan: SourcePlan, at_once: bool) -> float:
+    async def _due_in(self, plan: SourcePlan, first: bool, once: bool) -> float:
         """Seconds until the source is to be read; process sources when their inbox has something."""
         name = plan.name
 
         def look(stores: Stores) -> float:
+            asked = requests_for(stores, name)
             if plan.connector is None:
-                return 0.0 if stores.inbox.depth(name) else 5.0
-            if at_once or requests_for(stores, name) or any(r.decision for r in stores.parked.list(name)):
+                waits = stores.inbox.depth(name) or (asked and not stores.notes.get(f"refill/{name}"))
+                return 0.0 if waits else (_REFILL if asked else _LONGEST)
+            if first or asked or any(r.decision for r in stores.parked.list(name)):
                 return 0.0
-            until = seconds_until(plan.settings.triggers, stores.now(), stores.sources.get(name).read_at)
+            until = None
+            if not once:
+                until = seconds_until(plan.settings.triggers, stores.now(), stores.sources.get(name).read_at)
             return _LONGEST if until is None else until
 
         return await self.ledger.transact(look)
@@ -291,8 +295,11 @@ class Runner:
     def _nothing_due(self, stores: Stores) -> bool:
         now = stores.now()
         paused = {leg.plan.name for leg in self._legs if leg.paused}
-        return not any(stores.inbox.depth(plan.name) for plan in self.plans) and not any(
-            stores.parked.due(leg.plan.name, now, 1) for leg in self._legs if leg.plan.name not in paused
+        asked = any(requests_for(stores, plan.name) for plan in self.plans)
+        return (
+            not asked
+            and not any(stores.inbox.depth(plan.name) for plan in self.plans)
+            and not any(stores.parked.due(leg.plan.name, now, 1) for leg in self._legs if leg.plan.name not in paused)
         )
 
     def _sum_up(self, stores: Stores) -> None:

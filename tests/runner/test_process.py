@@ -1,0 +1,108 @@
+"""Processes: outputs follow their input, are read once, and reach a target that comes later."""
+
+from decimal import Decimal
+
+from tieline import Entity, Money
+from tieline.connectors.memory import Table
+from tieline.testing import clock
+from tieline.testing.harness import Scene, Trial
+
+
+class Order(Entity, key="number"):
+    number: str
+    email: str
+    total: Money
+
+
+class Invoice(Entity, key="number"):
+    number: str
+    total: Money
+
+
+class Customer(Entity, key="email"):
+    email: str
+    last_order: str = ""
+
+
+def company() -> Scene:
+    scene = Scene()
+    shop = scene.system("shop", orders=Table(id="number"))
+    shop.source(Order, "orders", name="order")(
+        lambda r: Order(number=r["number"], email=r["email"], total=Money(r["total"], "EUR"))
+    )
+    for name in ("erp", "bi"):
+        system = scene.system(name, invoices=Table(), customers=Table())
+        system.sink(Invoice, "invoices", name="invoice")(lambda i: {"id": i.number, "total": i.total.amount})
+        system.sink(Customer, "customers", name="customer")(lambda c: {"id": c.email, "last": c.last_order})
+    invoicing = scene.process("invoicing")
+    invoicing.rule(Order, Invoice)(lambda o: Invoice(number=o.number, total=o.total) if o.total.amount > 0 else None)
+    customers = scene.process("customers")
+    customers.rule(Order, Customer, shared=True)(lambda o: Customer(email=o.email, last_order=o.number))
+    scene.flow(Order, "shop", "invoicing", "customers")
+    scene.flow(Invoice, "invoicing", "erp")
+    scene.flow(Customer, "customers", "erp")
+    return scene
+
+
+def place(scene: Scene, number: str, total: str, email: str = "a@x.example") -> None:
+    scene.store("shop").put("orders", {"number": number, "email": email, "total": total}, id="number")
+
+
+def test_an_output_appears_changes_and_goes_with_its_input() -> None:
+    async def check() -> None:
+        scene = company()
+        async with Trial(scene.landscape()) as trial:
+            trial.start()
+            place(scene, "1", "10.00")
+            place(scene, "2", "20.00")
+            await trial.settle()
+            assert {k: v["total"] for k, v in scene.store("erp").rows("invoices").items()} == {
+                "1": Decimal("10.00"),
+                "2": Decimal("20.00"),
+            }
+            place(scene, "1", "11.00")
+            place(scene, "2", "0.00")
+            await trial.settle()
+            assert {k: v["total"] for k, v in scene.store("erp").rows("invoices").items()} == {"1": Decimal("11.00")}
+
+    clock.run(check())
+
+
+def test_shared_outputs_are_one_for_many_inputs_and_stay_when_an_input_goes() -> None:
+    async def check() -> None:
+        scene = company()
+        async with Trial(scene.landscape()) as trial:
+            trial.start()
+            place(scene, "1", "10.00", "a@x.example")
+            await trial.settle()
+            place(scene, "2", "20.00", "a@x.example")
+            place(scene, "3", "20.00", "b@x.example")
+            await trial.settle()
+            scene.store("shop").drop("orders", "2")
+            scene.store("shop").drop("orders", "3")
+            await trial.settle()
+            assert scene.store("erp").rows("customers") == {
+                "a@x.example": {"id": "a@x.example", "last": "2"},
+                "b@x.example": {"id": "b@x.example", "last": "3"},
+            }
+
+    clock.run(check())
+
+
+def test_a_target_that_comes_later_gets_every_output_though_a_process_cannot_be_read_again() -> None:
+    async def check() -> None:
+        scene = company()
+        async with Trial(scene.landscape()) as trial:
+            first = trial.start()
+            for number in range(1, 8):
+                place(scene, str(number), f"{number}.00")
+            await trial.settle()
+            await first.stop()
+            scene.flow(Invoice, "invoicing", "erp", "bi", name="invoices")
+            trial.landscape = scene.landscape()
+            trial.start()
+            await trial.settle()
+            assert scene.store("bi").rows("invoices") == scene.store("erp").rows("invoices")
+            assert len(scene.store("bi").rows("invoices")) == 7
+
+    clock.run(check())

@@ -106,7 +106,7 @@ def to_sale(order: Order) -> dict[str, Any]:
 
 def shop() -> Adapter:
     """The shop's half over PostgreSQL."""
-    lines = Child(f"{SOURCE}.order_lines", parent="order_number", key="line")
+    lines = Child(f"{SOURCE}.order_lines", parent="order_number", key=("order_number", "line"))
     adapter = Adapter(
         Sql(orders=Table(f"{SOURCE}.orders", key="number", cursor="changed", children={"lines": lines}))
     )
@@ -146,7 +146,7 @@ def from_csv(row: dict[str, str]) -> dict[str, Any]:
 
 def erp() -> Adapter:
     """The target's half."""
-    lines = Child(f"{TARGET}.sale_lines", parent="sale", key="position")
+    lines = Child(f"{TARGET}.sale_lines", parent="sale", key=("sale", "position"))
     adapter = Adapter(Sql(sales=Table(f"{TARGET}.sales", key="reference", children={"lines": lines})))
     adapter.sink(Order, "sales", name="sale")(to_sale)
     return adapter

@@ -1,0 +1,140 @@
+"""What differs between databases, behind one small interface; the rest of this package is the same."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from tieline.connector import Discovered, Record
+from tieline.connectors.sql.names import Name
+from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation
+from tieline.errors import RetryLater, TielineError
+
+Row = tuple[Any, ...]
+Fit = Callable[[Any], Any]
+"""Brings a value into the form a column takes, or raises ValueError with the reason it cannot."""
+
+
+class LockTimeout(RetryLater):
+    """Somebody else's lock was waited for long enough: trying the halves would only wait again."""
+
+
+class Session(Protocol):
+    """One connection of a driver, used by one thread. Errors are the driver's own."""
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run a query and give all its rows."""
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement."""
+
+    def begin(self, *, writing: bool) -> None:
+        """Begin a transaction, dropping one that was left open; a reading one sees one moment."""
+
+    def commit(self) -> None:
+        """Commit it."""
+
+    def rollback(self) -> None:
+        """Roll it back; without one, do nothing."""
+
+    def close(self) -> None:
+        """Let go of the connection, whatever state it is in."""
+
+
+class Dialect(Protocol):
+    """One database's ways. A `session` is always one that its own `connect` gave."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises, for a value or for a connection."""
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether a SELECT locks rows with FOR UPDATE; else a whole transaction is a writer's turn."""
+
+    def connect(self, *, writing: bool) -> Session:
+        """A new connection; raises the driver's errors."""
+
+    def problem(self, error: BaseException) -> TielineError:
+        """What becomes of a driver's error: the error to raise, or to report of a single change."""
+
+    def leaves_open(self, error: BaseException) -> bool:
+        """Whether an error at the commit leaves open what became of the transaction."""
+
+    def describe(self, session: Session, name: Name) -> Relation | None:
+        """A table or view with its columns and keys, or None."""
+
+    def discover(self, session: Session) -> list[Discovered]:
+        """All tables and views that are not the database's own."""
+
+    def mark(self, number: int, column: Column) -> str:
+        """The placeholder of a parameter that meets this column."""
+
+    def among(self, columns: Sequence[Column], values: Sequence[Sequence[Any]], first: int) -> tuple[str, list[Any]]:
+        """A condition that the columns hold one of these rows of values; `first` numbers its parameters."""
+
+    def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
+        """A FROM item of these rows, numbered as `tieline_n`; how `tieline_t` joins it; its parameters."""
+
+    def probe(
+        self,
+        relation: Relation,
+        chosen: str,
+        fixed: Sequence[tuple[Column, Any]],
+        column: Column,
+        values: Sequence[Any],
+    ) -> tuple[str, list[Any]]:
+        """A query of the rows with these fixed values and one of those in `column`: a key's columns, in its order."""
+
+    def identity(self, text: str, column: Column) -> Any:
+        """The parameter for an id's text; None where no row can have it."""
+
+    def records(self, columns: Sequence[Column]) -> Callable[[list[Row]], list[Record]]:
+        """A function that makes records of rows that begin with these columns."""
+
+    def fit(self, column: Column) -> Fit | None:
+        """How a value is brought into the column, or None where the driver does it."""
+
+    def savepoint(self, session: Session) -> None:
+        """Mark a place in the transaction."""
+
+    def release(self, session: Session, *, check: bool) -> None:
+        """Forget the mark; with `check`, meet deferred constraints first."""
+
+    def back(self, session: Session) -> None:
+        """Roll back to the mark and forget it."""
+
+    def merge(
+        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> None:
+        """Insert or update rows, all with the same columns, the key's among them; keys are distinct."""
+
+    def update(
+        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> None:
+        """Update rows that exist."""
+
+    def insert(
+        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> list[Row]:
+        """Insert rows to which the database gives the key; gives the keys, in order."""
+
+    def replace(
+        self,
+        session: Session,
+        child: ChildShape,
+        parents: Sequence[Sequence[Any]],
+        columns: Sequence[Column],
+        rows: list[Row],
+    ) -> None:
+        """Make these the only rows of these parents; `columns` begin with the parent's."""
+
+    def delete(
+        self, session: Session, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
+    ) -> None:
+        """Delete the rows whose columns hold one of these rows of values."""
+
+    def create(self, session: Session, table: str, columns: Mapping[str, Kind], key: Sequence[str]) -> Relation:
+        """Make a table of Tieline's own, if it is not there, and describe it.
+
+        Raises:
+            AccessRefused: with what to ask of the database's owner.
+        """

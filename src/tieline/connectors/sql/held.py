@@ -1,0 +1,210 @@
+"""What Tieline keeps beside the rows, in their transaction: the held table and a leg's fence rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tieline.connector import HeldRow, LegState
+from tieline.connectors.sql.dialect import Dialect, Session
+from tieline.connectors.sql.shape import Column, Kind, Relation
+from tieline.errors import Fenced
+from tieline.message import Version
+
+_HELD: Final = {
+    "target": Kind.TEXT,
+    "entity": Kind.TEXT,
+    "key": Kind.TEXT,
+    "source": Kind.TEXT,
+    "epoch": Kind.INTEGER,
+    "counter": Kind.INTEGER,
+    "edit": Kind.INTEGER,
+    "message_id": Kind.BYTES,
+    "digest": Kind.BYTES,
+    "target_id": Kind.TEXT,
+    "version_tag": Kind.TEXT,
+    "deleted": Kind.INTEGER,
+    "step": Kind.INTEGER,
+    "claim": Kind.TEXT,
+}
+_HELD_READ: Final = ", ".join(list(_HELD)[2:])
+_HELD_KEY: Final = ("target", "entity", "key", "source")
+_LEG: Final = {
+    "target": Kind.TEXT,
+    "leg": Kind.TEXT,
+    "partition": Kind.INTEGER,
+    "token": Kind.INTEGER,
+    "position": Kind.INTEGER,
+    "sequence": Kind.INTEGER,
+    "counts": Kind.TEXT,
+}
+_LEG_KEY: Final = ("target", "leg", "partition")
+
+
+class _Claim(msgspec.Struct, frozen=True, array_like=True):
+    id: bytes
+    at: float
+    version: Version
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_claim: Final = msgspec.json.Decoder(_Claim).decode
+_decode_counts: Final = msgspec.json.Decoder(dict[str, int]).decode
+
+
+class Keeping:
+    """The two tables in one database, for one system."""
+
+    def __init__(self, dialect: Dialect, system: str) -> None:
+        self.dialect = dialect
+        self.system = system
+        self._tables: tuple[Relation, Relation] | None = None
+
+    def prepare(self, session: Session) -> None:
+        """Make the tables if they are not there; outside any transaction, at first use."""
+        if self._tables is None:
+            held = self.dialect.create(session, "tieline_held", _HELD, _HELD_KEY)
+            self._tables = held, self.dialect.create(session, "tieline_leg", _LEG, _LEG_KEY)
+
+    @property
+    def held(self) -> Relation:
+        """The held table; there after `prepare`."""
+        assert self._tables is not None
+        return self._tables[0]
+
+    @property
+    def legs(self) -> Relation:
+        """The table of fence rows; there after `prepare`."""
+        assert self._tables is not None
+        return self._tables[1]
+
+    def load(self, session: Session, entity: str, keys: Sequence[str]) -> list[HeldRow]:
+        """The held rows of these keys, of every source."""
+        given = {_storable(key): key for key in keys}
+        if not given:
+            return []
+        sql, parameters = self.dialect.probe(
+            self.held, _HELD_READ, self._fixed(self.held, entity), self.held.columns["key"], list(given)
+        )
+        rows = session.rows(sql, parameters)
+        return [
+            HeldRow(
+                given[key],
+                source,
+                Version(epoch, counter, edit),
+                message_id,
+                digest,
+                target_id,
+                version_tag,
+                bool(deleted),
+                step,
+                *_unclaimed(claim),
+            )
+            for (
+                *(key, source, epoch, counter, edit, message_id, digest, target_id, version_tag, deleted, step),
+                claim,
+            ) in rows
+        ]
+
+    def keep(self, session: Session, entity: str, rows: Sequence[HeldRow]) -> None:
+        """Merge held rows by key and source; of two for one, the last counts."""
+        last = {(row.key, row.source): row for row in rows}
+        if not last:
+            return
+        system = self.system
+        given = [
+            (
+                system,
+                entity,
+                _storable(row.key),
+                row.source,
+                *row.version,
+                row.message_id,
+                row.digest,
+                row.target_id,
+                row.version_tag,
+                int(row.deleted),
+                row.step,
+                _claimed(row) if row.claim else None,
+            )
+            for row in last.values()
+        ]
+        self.dialect.merge(session, self.held, self.held.pick(_HELD_KEY), self.held.pick(tuple(_HELD)), given)
+
+    def fence(self, session: Session, leg: str, tokens: Mapping[int, int]) -> dict[int, LegState]:
+        """Lock the leg's rows, in the order of their partitions, and write the tokens into them.
+
+        Raises:
+            Fenced: where a row has seen a higher token.
+        """
+        found = self._locked(session, leg, sorted(tokens))
+        if len(found) < len(tokens):
+            # Only the key: where another transaction makes the row first, nothing of it is overwritten.
+            new = [(self.system, leg, partition) for partition in sorted(tokens) if partition not in found]
+            key = self.legs.pick(_LEG_KEY)
+            self.dialect.merge(session, self.legs, key, key, new)
+            found = self._locked(session, leg, sorted(tokens))
+        for partition, state in found.items():
+            if state.token > tokens[partition]:
+                text = f"token {tokens[partition]} was overtaken by {state.token}"
+                raise Fenced(f"{leg}, partition {partition}: {text}")
+        states = {
+            partition: msgspec.structs.replace(state, token=tokens[partition]) for partition, state in found.items()
+        }
+        moved = {partition: state for partition, state in states.items() if state.token != found[partition].token}
+        if moved:
+            self._put(session, leg, moved)
+        return states
+
+    def move(self, session: Session, leg: str, states: Mapping[int, LegState], tokens: Mapping[int, int]) -> None:
+        """Set the leg's rows; no token goes below those given by the fence."""
+        raised = {
+            partition: msgspec.structs.replace(state, token=max(state.token, tokens.get(partition, 0)))
+            for partition, state in states.items()
+        }
+        if raised:
+            self._put(session, leg, raised)
+
+    def _fixed(self, relation: Relation, second: str) -> list[tuple[Column, str]]:
+        """The values that all our rows share: this system, and the entity or leg."""
+        return list(zip(relation.pick(relation.primary[:2]), (self.system, second), strict=True))
+
+    def _locked(self, session: Session, leg: str, partitions: Sequence[int]) -> dict[int, LegState]:
+        if not partitions:
+            return {}
+        columns = self.legs.pick(("partition",))
+        among, parameters = self.dialect.among(columns, [(partition,) for partition in partitions], 3)
+        marks = [self.dialect.mark(n, self.legs.columns[name]) for n, name in enumerate(_LEG_KEY[:2], 1)]
+        rows = session.rows(
+            f"select partition, position, sequence, token, counts from {self.legs.sql} "
+            f"where target = {marks[0]} and leg = {marks[1]} and {among} order by partition"
+            f"{' for update' if self.dialect.locks_rows else ''}",
+            [self.system, leg, *parameters],
+        )
+        return {
+            partition: LegState(position, sequence, token, _decode_counts(counts or "{}"))
+            for partition, position, sequence, token, counts in rows
+        }
+
+    def _put(self, session: Session, leg: str, states: Mapping[int, LegState]) -> None:
+        rows: list[tuple[Any, ...]] = [
+            (self.system, leg, partition, state.token, state.position, state.sequence, _encode(state.counts).decode())
+            for partition, state in sorted(states.items())
+        ]
+        self.dialect.merge(session, self.legs, self.legs.pick(_LEG_KEY), self.legs.pick(tuple(_LEG)), rows)
+
+
+def _storable(key: str) -> str:
+    # PostgreSQL has no NUL in a text; a key with one must not stop its batch.
+    return key if "\0" not in key else key.replace("\0", "\\u0000")
+
+
+def _claimed(row: HeldRow) -> str:
+    return _encode(_Claim(row.claim, row.claimed_at, row.claim_version)).decode()
+
+
+def _unclaimed(text: str | None) -> tuple[bytes, float, Version]:
+    if text is None:
+        return b"", 0.0, Version(0, 0)
+    claim = _decode_claim(text)
+    return claim.id, claim.at, claim.version

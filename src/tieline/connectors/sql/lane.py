@@ -1,0 +1,131 @@
+"""One thread with one connection: where a blocking driver meets the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+from tieline.connectors.sql.dialect import Dialect, Session
+from tieline.errors import Unavailable
+
+T = TypeVar("T")
+
+
+class CommitLost(Unavailable):
+    """The connection broke at the commit: nobody knows what became of it."""
+
+
+class Lane:
+    """Runs work on its own thread, one piece after the other, on a connection made at first use."""
+
+    def __init__(self, name: str, dialect: Dialect, *, writing: bool) -> None:
+        self._dialect = dialect
+        self._writing = writing
+        self._session: Session | None = None
+        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, f"tieline-{name}")
+
+    async def run(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
+        """Run `work` with the connection; driver's errors come as Tieline's.
+
+        A connection that broke while nobody used it is no outage: `repeatable` work is tried once
+        more on a new one. A caller that is cancelled leaves the work running to its end.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, repeatable)
+
+    @asynccontextmanager
+    async def transaction(self, prepare: Callable[[Session], None]) -> AsyncIterator["Turn"]:
+        """A turn at the connection, in a transaction; who comes later waits.
+
+        `prepare` runs before it begins. It is committed on leaving and rolled back on any error.
+        """
+        async with self._turn:
+            try:
+                turn = Turn(self, await self.run(lambda session: _begin(session, prepare), repeatable=True))
+                yield turn
+                await turn.run(self._commit)
+            except BaseException:
+                # Queued on the same thread, so that it comes after work whose caller was cancelled.
+                await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._let_go))
+                raise
+
+    async def close(self) -> None:
+        """Let go of the connection and the thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        self._thread.shutdown(wait=False)
+
+    def _run(self, work: Callable[[Session], T], repeatable: bool) -> T:
+        aged = self._session is not None
+        try:
+            return self._attempt(work)
+        except Unavailable:
+            if not (aged and repeatable):
+                raise
+        return self._attempt(work)
+
+    def _attempt(self, work: Callable[[Session], T]) -> T:
+        try:
+            if self._session is None:
+                self._session = self._dialect.connect(writing=self._writing)
+            return work(self._session)
+        except Unavailable:
+            self._drop()
+            raise
+        except self._dialect.errors as error:
+            problem = self._dialect.problem(error)
+            if isinstance(problem, Unavailable):
+                self._drop()
+            elif not self._writing:
+                self._let_go()
+            raise problem from error
+
+    def _commit(self, session: Session) -> None:
+        try:
+            session.commit()
+        except self._dialect.errors as error:
+            if self._dialect.leaves_open(error):
+                raise CommitLost(f"lost at the commit: {self._dialect.problem(error)}") from error
+            raise
+
+    def _let_go(self) -> None:
+        """End a transaction that was left open, so that it holds no lock."""
+        if self._session is not None:
+            try:
+                self._session.rollback()
+            except self._dialect.errors:
+                self._drop()
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(*self._dialect.errors):
+                session.close()
+
+
+class Turn:
+    """A transaction's hold on its connection: what runs here runs inside it, or not at all."""
+
+    def __init__(self, lane: Lane, session: Session) -> None:
+        self._lane = lane
+        self._session = session
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in the transaction.
+
+        Raises:
+            Unavailable: also when the connection broke earlier; a new one is in no transaction.
+        """
+
+        def inside(session: Session) -> T:
+            if session is not self._session:
+                raise Unavailable("the connection broke inside the transaction")
+            return work(session)
+
+        return await self._lane.run(inside)
+
+
+def _begin(session: Session, prepare: Callable[[Session], None]) -> Session:
+    prepare(session)
+    session.begin(writing=True)
+    return session

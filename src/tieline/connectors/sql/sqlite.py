@@ -1,0 +1,506 @@
+"""SQLite, through the standard library's driver.
+
+SQLite keeps what it is given, so what a column *means* is read off its declared type:
+
+- DECIMAL, NUMERIC, NUMBER, MONEY: `Decimal`, whether stored as integer, text or binary fraction; a
+  binary fraction is read as the shortest decimal that names it. A column of NUMERIC affinity stores
+  nothing else for 0.1, and about 15 digits: what would not come back to the last digit is rejected.
+  Declared as DECIMALTEXT, a column has TEXT affinity and keeps every digit.
+- TIMESTAMP, DATETIME: `datetime`, with a zone where the text has one; DATE: `date`; BOOL: `bool`; JSON.
+
+A value that does not fit its declared type is given as it is stored.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from math import isnan
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote as quote_path
+from uuid import UUID
+
+import msgspec
+
+from tieline.connector import Discovered, Record
+from tieline.connectors.sql.dialect import Fit, Row
+from tieline.connectors.sql.names import Name, dotted, is_integer, is_utf8, quote, quote_all
+from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation
+from tieline.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Mistake,
+    Reject,
+    RetryLater,
+    TielineError,
+    Unavailable,
+)
+
+_CENT: Final = Decimal("0.01")
+_WHOLE: Final = 2**63
+
+_TYPES: Final = {Kind.TEXT: "text", Kind.INTEGER: "integer not null default 0", Kind.BYTES: "blob"}
+
+_KINDS: Final = (  # the first that stands in the declared type wins
+    (("DEC", "NUM", "MONEY"), Kind.DECIMAL),
+    (("TIMESTAMP", "DATETIME"), Kind.NAIVE),
+    (("DATE",), Kind.DATE),
+    (("BOOL",), Kind.BOOLEAN),
+    (("JSON",), Kind.JSON),
+    (("INT",), Kind.INTEGER),
+    (("CHAR", "CLOB", "TEXT"), Kind.TEXT),
+    (("BLOB",), Kind.BYTES),
+    (("REAL", "FLOA", "DOUB"), Kind.FLOAT),
+)
+
+
+class SqliteSession:
+    """One connection, used by one thread; transactions are begun and ended by hand."""
+
+    def __init__(self, path: Path, timeout: float, *, writing: bool, foreign_keys: bool) -> None:
+        address = f"file:{quote_path(str(path))}?mode=rw"
+        self._connection = sqlite3.connect(
+            address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        self._connection.execute(f"pragma foreign_keys = {'on' if foreign_keys else 'off'}")
+        if not writing:
+            self._connection.execute("pragma query_only = on")
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode to UTF-8" not in str(error):
+                raise
+        return self._rows_with_broken_text(sql, parameters)
+
+    def _rows_with_broken_text(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        # One row in an old encoding must not stop its table: its bytes come as lone surrogates.
+        self._connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        finally:
+            self._connection.text_factory = str
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connection.execute(sql, parameters)
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each row of values."""
+        self._connection.executemany(sql, rows)
+
+    def begin(self, *, writing: bool) -> None:
+        self.rollback()
+        self._connection.execute("begin immediate" if writing else "begin")
+
+    def commit(self) -> None:
+        self._connection.execute("commit")
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("rollback")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Sqlite:
+    """SQLite's ways."""
+
+    errors = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeError)
+    locks_rows = False
+
+    def __init__(self, path: Path, timeout: float, where: str, *, foreign_keys: bool = True) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._where = where
+        self._foreign_keys = foreign_keys
+
+    def connect(self, *, writing: bool) -> SqliteSession:
+        return SqliteSession(self._path, self._timeout, writing=writing, foreign_keys=self._foreign_keys)
+
+    def problem(self, error: BaseException) -> TielineError:
+        text = str(error)
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = 0 if code is None else code & 0xFF
+        if primary == sqlite3.SQLITE_CANTOPEN and not self._path.exists():
+            return Unavailable(f"{self._where}: there is no file {self._path}; correct the url, or put it back")
+        if primary == sqlite3.SQLITE_FULL:
+            return Unavailable(f"{self._where}: the disk of {self._path} is full; make room")
+        if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            held = f"{self._path} is locked by another program for longer than {self._timeout:g} s"
+            return Unavailable(f"{self._where}: {held}")
+        if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOMEM}:
+            return Unavailable(f"{self._where}: {self._path}: {text}")
+        if primary in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+            return AccessRefused(f"{self._where}: {self._path} may not be written: {text}")
+        if primary == sqlite3.SQLITE_NOTADB:
+            return ConfigurationError(Mistake(self._where, f"{self._path} is no SQLite database", "correct the url"))
+        if primary == sqlite3.SQLITE_ERROR and ("no such table" in text or "no such column" in text):
+            return ConfigurationError(Mistake(self._where, text, "correct the adapter, or restore the table"))
+        if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+            return RetryLater(f"{text}: a row that it refers to, or that refers to it, stands in the way")
+        if isinstance(error, sqlite3.IntegrityError):
+            reason, _, columns = text.partition(": ")
+            field = ", ".join(column.rpartition(".")[2] for column in columns.split(", ")) or None
+            return Reject(reason, field=field) if field else Reject(text)
+        return Reject(text)
+
+    def leaves_open(self, error: BaseException) -> bool:
+        return False
+
+    def describe(self, session: Any, name: Name) -> Relation | None:
+        if name[:-1] not in {(), ("main",)}:
+            return None
+        table = name[-1]
+        listed = session.rows("select type from sqlite_schema where name = ?1 and type in ('table', 'view')", [table])
+        if not listed:
+            return None
+        info = session.rows(
+            'select name, type, "notnull", dflt_value, pk from pragma_table_xinfo(?1) where hidden <> 1',
+            [table],
+        )
+        primary = tuple(column for column, *_, pk in sorted(info, key=lambda row: row[-1]) if pk)
+        columns = {
+            column: Column(
+                column,
+                declared,
+                _kind(declared),
+                nullable=not notnull and column not in primary,
+                required=bool(notnull and default is None and not _numbers_itself(declared, column, primary)),
+            )
+            for column, declared, notnull, default, pk in info
+        }
+        unique = {frozenset(primary)} if primary else set()
+        for index, partial_ in session.rows(
+            'select name, partial from pragma_index_list(?1) where "unique"', [table]
+        ):
+            found = session.rows("select name from pragma_index_info(?1)", [index])
+            if not partial_ and all(column for (column,) in found):
+                unique.add(frozenset(column for (column,) in found))
+        return Relation(name, columns, primary, frozenset(unique), view=listed[0][0] == "view")
+
+    def discover(self, session: Any) -> list[Discovered]:
+        found = []
+        for table, kind in session.rows(
+            "select name, type from sqlite_schema where type in ('table', 'view') "
+            "and name not like 'sqlite\\_%' escape '\\' and name not in ('tieline_held', 'tieline_leg') order by name"
+        ):
+            relation = self.describe(session, (table,))
+            if relation is not None:
+                fields = {column.name: column.type for column in relation.columns.values()}
+                found.append(Discovered(table, relation.primary, fields, "view" if kind == "view" else "table"))
+        return found
+
+    def mark(self, number: int, column: Column) -> str:
+        return f"?{number}"
+
+    def among(self, columns: Sequence[Column], values: Sequence[Sequence[Any]], first: int) -> tuple[str, list[Any]]:
+        flat = [value for row in values for value in row]
+        if len(columns) == 1:
+            return f"{columns[0].sql} in ({', '.join('?' * len(flat))})", flat
+        row = f"({', '.join('?' * len(columns))})"
+        return f"({quote_all(c.name for c in columns)}) in (values {', '.join([row] * len(values))})", flat
+
+    def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
+        given = [value for number, row in enumerate(values, 1) for value in (number, *row)]
+        row = f"({', '.join('?' * (len(columns) + 1))})"
+        named = ", ".join(f"column{n + 2} as tieline_{n}" for n in range(len(columns)))
+        table = f"(select column1 as tieline_n, {named} from (values {', '.join([row] * len(values))}))"
+        join = " and ".join(f"tieline_t.{column.sql} = tieline_{n}" for n, column in enumerate(columns))
+        return table, join, given
+
+    def probe(
+        self,
+        relation: Relation,
+        chosen: str,
+        fixed: Sequence[tuple[Column, Any]],
+        column: Column,
+        values: Sequence[Any],
+    ) -> tuple[str, list[Any]]:
+        same = " and ".join(f"{one.sql} = ?" for one, _ in fixed)
+        sql = f"select {chosen} from {relation.sql} where {same} and {column.sql} in ({', '.join('?' * len(values))})"
+        return sql, [*(value for _, value in fixed), *values]
+
+    def identity(self, text: str, column: Column) -> Any:
+        if column.kind is Kind.BYTES:
+            try:
+                return bytes.fromhex(text)
+            except ValueError:
+                return text
+        if column.kind is Kind.BOOLEAN and text in {"true", "false"}:
+            return int(text == "true")
+        if column.kind is Kind.NAIVE:
+            return text.replace("T", " ", 1)
+        if column.kind is Kind.INTEGER and _is_other_number(text):
+            return None
+        return text if is_utf8(text) else None
+
+    def records(self, columns: Sequence[Column]) -> Callable[[list[Row]], list[Record]]:
+        names = [column.name for column in columns]
+        given = [(column.name, _READ[column.kind]) for column in columns if column.kind in _READ]
+
+        def make(rows: list[Row]) -> list[Record]:
+            made = [dict(zip(names, row, strict=False)) for row in rows]
+            for name, convert in given:
+                for record in made:
+                    value = record[name]
+                    if value is not None:
+                        record[name] = convert(value)
+            return made
+
+        return make
+
+    def fit(self, column: Column) -> Fit | None:
+        if column.kind is Kind.DECIMAL and not any(part in column.type.upper() for part in ("CHAR", "CLOB", "TEXT")):
+            return _fit_numeric
+        if column.kind is Kind.JSON:
+            return _fit_json
+        return _fit
+
+    def savepoint(self, session: Any) -> None:
+        session.run("savepoint tieline")
+
+    def release(self, session: Any, *, check: bool) -> None:
+        session.run("release tieline")
+
+    def back(self, session: Any) -> None:
+        session.run("rollback to tieline")
+        session.run("release tieline")
+
+    def merge(
+        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> None:
+        names = {column.name for column in columns}
+        if not relation.required <= names:
+            # NOT NULL is checked before the conflict is: a row that exists is updated first.
+            self.update(session, relation, key, columns, rows)
+            same = " and ".join(f"{one.sql} = ?{_at(one, columns)}" for one in key)
+            marks = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
+            session.many(
+                f"insert into {relation.sql} ({quote_all(c.name for c in columns)}) select {marks} "
+                f"where not exists (select 1 from {relation.sql} where {same})",
+                rows,
+            )
+            return
+        keys = {column.name for column in key}
+        settings = ", ".join(f"{c.sql} = excluded.{c.sql}" for c in columns if c.name not in keys)
+        session.many(
+            f"insert into {relation.sql} ({quote_all(c.name for c in columns)}) "
+            f"values ({', '.join('?' * len(columns))}) on conflict ({quote_all(c.name for c in key)}) "
+            f"do {f'update set {settings}' if settings else 'nothing'}",
+            rows,
+        )
+
+    def update(
+        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> None:
+        keys = {column.name for column in key}
+        settings = ", ".join(f"{c.sql} = ?{n}" for n, c in enumerate(columns, 1) if c.name not in keys)
+        same = " and ".join(f"{one.sql} = ?{_at(one, columns)}" for one in key)
+        if settings:
+            session.many(f"update {relation.sql} set {settings} where {same}", rows)
+
+    def insert(
+        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+    ) -> list[Row]:
+        given = f"({quote_all(c.name for c in columns)}) values ({', '.join('?' * len(columns))})"
+        sql = f"insert into {relation.sql} {given if columns else 'default values'} "
+        return [session.rows(f"{sql} returning {quote_all(c.name for c in key)}", row)[0] for row in rows]
+
+    def replace(
+        self,
+        session: Any,
+        child: ChildShape,
+        parents: Sequence[Sequence[Any]],
+        columns: Sequence[Column],
+        rows: list[Row],
+    ) -> None:
+        for sql, values in _leftovers(child, parents, columns, rows):
+            session.many(sql, values)
+        if rows and child.key:
+            self.merge(session, child.relation, child.key, columns, rows)
+        elif rows:
+            marks = ", ".join("?" * len(columns))
+            names = quote_all(c.name for c in columns)
+            session.many(f"insert into {child.relation.sql} ({names}) values ({marks})", rows)
+
+    def delete(
+        self, session: Any, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
+    ) -> None:
+        same = " and ".join(f"{column.sql} = ?" for column in columns)
+        session.many(f"delete from {relation.sql} where {same}", values)
+
+    def create(self, session: Any, table: str, columns: Mapping[str, Kind], key: Sequence[str]) -> Relation:
+        name = ("main", table)
+        listed = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
+        session.run(
+            f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)})) without rowid"
+        )
+        found = self.describe(session, name)
+        if found is None:
+            raise RetryLater(f"{self._where}: {table} was dropped as soon as it was made")
+        return found
+
+
+def _leftovers(
+    child: ChildShape, parents: Sequence[Sequence[Any]], columns: Sequence[Column], rows: list[Row]
+) -> Iterator[tuple[str, list[list[Any]]]]:
+    """Statements that delete the rows of these parents that are not given, one for each number of rows."""
+    same = " and ".join(f"{column.sql} = ?" for column in child.parent)
+    gone = f"delete from {child.relation.sql} where {same}"
+    if not child.rest:
+        # every row of a parent is the same row, or rows have no key: what is not given goes
+        kept = {tuple(row[: len(child.parent)]) for row in rows} if child.key else set()
+        yield gone, [list(parent) for parent in parents if tuple(parent) not in kept]
+        return
+    by_parent: dict[Row, list[Any]] = {tuple(parent): [] for parent in parents}
+    at = [columns.index(column) for column in child.rest] if rows else []
+    for row in rows:
+        by_parent[row[: len(child.parent)]].extend(row[n] for n in at)
+    by_count: dict[int, list[list[Any]]] = {}
+    for parent, values in by_parent.items():
+        by_count.setdefault(len(values) // len(child.rest), []).append([*parent, *values])
+    for count, given in by_count.items():
+        if not count:
+            yield gone, given
+            continue
+        one = "?" if len(child.rest) == 1 else f"({', '.join('?' * len(child.rest))})"
+        listed = ", ".join([one] * count)
+        rest = quote_all(column.name for column in child.rest)
+        kept_rows = f"{rest} not in ({listed})" if len(child.rest) == 1 else f"({rest}) not in (values {listed})"
+        yield f"{gone} and {kept_rows}", given
+
+
+def _at(column: Column, columns: Sequence[Column]) -> int:
+    return [one.name for one in columns].index(column.name) + 1
+
+
+def _kind(declared: str) -> Kind:
+    upper = declared.upper()
+    for parts, kind in _KINDS:
+        if any(part in upper for part in parts):
+            return kind
+    return Kind.OTHER
+
+
+def _numbers_itself(declared: str, column: str, primary: tuple[str, ...]) -> bool:
+    return primary == (column,) and declared.upper() == "INTEGER"
+
+
+def _is_other_number(text: str) -> bool:
+    """Whether SQLite would take a text such as 007 for the number 7."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return not is_integer(text)
+
+
+def _read_decimal(value: Any) -> Any:
+    if isinstance(value, int):
+        return Decimal(value)
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, str):
+        try:
+            return Decimal(value)
+        except ArithmeticError:
+            return value
+    return value
+
+
+def _read_text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value)
+        except ValueError:
+            return value
+
+    return read
+
+
+_READ: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.DECIMAL: _read_decimal,
+    Kind.NAIVE: _read_text(datetime.fromisoformat),
+    Kind.DATE: _read_text(date.fromisoformat),
+    Kind.BOOLEAN: lambda value: bool(value) if value in {0, 1} else value,
+    Kind.JSON: _read_text(partial(json.loads, parse_float=Decimal)),
+}
+
+
+def _fit_float(value: float) -> float:
+    if isnan(value):
+        raise ValueError("not a number, which SQLite keeps as NULL")
+    return value
+
+
+def _fit_int(value: int) -> int:
+    if not -_WHOLE <= value < _WHOLE:
+        raise ValueError("a whole number beyond 64 bits")
+    return value
+
+
+def _fit_nested(value: Any) -> Any:
+    raise ValueError("a list or an object fits a child or a JSON column only")
+
+
+def _fit_decimal_text(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError("not a finite number")
+    return f"{value:f}"
+
+
+_FITS: Final[dict[type, Fit]] = {
+    str: lambda value: value,
+    bool: int,
+    int: _fit_int,
+    float: _fit_float,
+    Decimal: _fit_decimal_text,
+    datetime: lambda value: value.isoformat(" "),
+    date: date.isoformat,
+    time: time.isoformat,
+    timedelta: str,
+    UUID: str,
+    list: _fit_nested,
+    tuple: _fit_nested,
+    dict: _fit_nested,
+    type(None): lambda value: value,
+}
+
+
+def _fit(value: Any) -> Any:
+    found = _FITS.get(type(value))
+    if found is not None:
+        return found(value)
+    if isinstance(value, Enum) and not isinstance(value, str | int):
+        return _fit(value.value)
+    return value
+
+
+def _fit_numeric(value: Any) -> Any:
+    """Bind what a column of NUMERIC affinity gives back to the last digit."""
+    if type(value) is not Decimal:
+        return _fit(value)
+    binary = float(value)
+    if value.same_quantum(_CENT) and -1e13 < binary < 1e13:
+        return binary  # 15 digits or fewer always come back
+    if value.is_finite():
+        if value == value.to_integral_value() and -_WHOLE <= value < _WHOLE:
+            return int(value)
+        if Decimal(repr(binary)) == value:
+            return binary
+    raise ValueError("more digits than this column keeps; declare it DECIMALTEXT")
+
+
+_json: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+def _fit_json(value: Any) -> Any:
+    return None if value is None else _json.encode(value).decode()

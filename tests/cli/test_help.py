@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.main import get_command
@@ -55,3 +56,8 @@ def test_an_unknown_command_is_wrong_use():
     done = CliRunner().invoke(app, ["stats"])
     assert done.exit_code == 2
     assert "status" in done.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    """--version prints it, and nothing else."""
+    assert CliRunner().invoke(app, ["--version"]).stdout.strip() == version("tieline")

@@ -60,7 +60,8 @@ RAW = "tieline.toml"
         # addresses of the store and buses
         ('name = "acme"', 'name = "acme"\nstore = "mysql://x"', "store", "a store cannot be at mysql://", "sqlite://, postgresql://"),
         ('name = "acme"', 'name = "acme"\nstore = "tieline.db"', "store", "begins with its kind", "sqlite://"),
-        ('name = "acme"', 'name = "acme"\nstore = "sqlite://tieline.db"', "store", "three slashes", "sqlite:///"),
+        ('name = "acme"', 'name = "acme"\nstore = "sqlite://tieline.db"', "store", "three slashes and a file", "sqlite:///"),
+        ('name = "acme"', 'name = "acme"\nstore = "sqlite:///"', "store", "three slashes and a file", "sqlite:///"),
         ('name = "acme"', 'name = "acme"\nstore = "postgresql://u:pw@h/d"', "store", "a password stands", "${env:NAME}"),
         ("[processes.invoicing]", '[buses.main]\nurl = "nats://h"\n[processes.invoicing]', "nats", "later version", "leave url out"),
         ("[processes.invoicing]", '[buses.main]\nurl = "smtp://h"\n[processes.invoicing]', "smtp", "cannot be at smtp://", "use one of"),

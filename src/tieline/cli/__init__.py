@@ -4,7 +4,7 @@ Exit codes: 0 good, 1 failed, 2 wrong use, 3 finished but something waits for a 
 """
 
 import importlib
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -73,8 +73,16 @@ for _name, _command in COMMANDS.items():
     app.command(_name, help=_command.help)(_stands_in)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.import_module("importlib.metadata").version("tieline"))
+        raise typer.Exit
+
+
 @app.callback()
-def _top() -> None:
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
     """What every command shares stands in `tieline.cli.options`."""
 
 

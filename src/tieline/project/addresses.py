@@ -1,5 +1,6 @@
 """Which addresses a store and a bus may have, and what is said of one that does not fit."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -42,6 +43,6 @@ def _refused(url: str, kind: str, schemes: tuple[str, ...]) -> tuple[str, str] |
         known = ", ".join(f"{name}://" for name in schemes)
         what = f"a {kind} cannot be at {scheme}://" if scheme else f"the address of a {kind} begins with its kind"
         return what, f"use one of: {known}"
-    if scheme == "sqlite" and not url.partition("://")[2].startswith("/"):
-        return "a SQLite address has three slashes", "write sqlite:///path/in/the/project.db"
+    if scheme == "sqlite" and not re.match(r"/+[^/]", url.partition("://")[2]):
+        return "a SQLite address is three slashes and a file", "write sqlite:///path/in/the/project.db"
     return None

@@ -44,7 +44,9 @@ class Delivery(msgspec.Struct, frozen=True):
 class Bus(Protocol):
     """Channels in one engine."""
 
-    capabilities: BusCapabilities
+    @property
+    def capabilities(self) -> BusCapabilities:
+        """Facts about the engine as configured, as far as they are known by now."""
 
     async def declare(self, channel: str, partitions: int, subscriptions: Sequence[str]) -> None:
         """Make the channel and its subscriptions; a subscription keeps what is published from now on.

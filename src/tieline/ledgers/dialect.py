@@ -57,10 +57,6 @@ class Session(ABC):
     migrations: ClassVar[str]  # the folder of this dialect's migrations
 
     @abstractmethod
-    def by(self, index: str) -> str:
-        """Follows a table's name: to be searched by this index, whatever the planner believes."""
-
-    @abstractmethod
     def begin(self) -> None:
         """Open a transaction."""
 
@@ -97,12 +93,19 @@ class Session(ABC):
         """A list as one value, for `among`."""
 
     @abstractmethod
+    def join(self, given: str, columns: str, table: str, where: str, index: str = "") -> str:
+        """A query that looks up rows for each row of `given`, by an index, whatever the planner believes.
+
+        `given` is of `wanted` or `pairs`; `where` compares the table's columns with those of w.
+        """
+
+    @abstractmethod
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
-        """A table expression with the different values as column w.v, and its values; for a cross join."""
+        """A table expression with the different values as column w.v, and its values."""
 
     @abstractmethod
     def pairs(self, pairs: Iterable[tuple[int, int]]) -> tuple[str, tuple[Any, ...]]:
-        """A table expression with the integer columns w.a and w.b, and its values; for a cross join."""
+        """A table expression with the integer columns w.a and w.b, and its values."""
 
     @abstractmethod
     def now(self) -> float:

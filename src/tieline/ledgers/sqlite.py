@@ -59,9 +59,6 @@ class SqliteSession(Session):
         for setting in settings:
             self._connection.execute(f"pragma {setting}")
 
-    def by(self, index: str) -> str:
-        return f" indexed by {index}"
-
     def begin(self) -> None:
         self._connection.execute("begin immediate")
 
@@ -94,6 +91,11 @@ class SqliteSession(Session):
 
     def listed(self, values: Iterable[str] | Iterable[int]) -> str:
         return msgspec.json.encode(list(values)).decode()
+
+    def join(self, given: str, columns: str, table: str, where: str, index: str = "") -> str:
+        # SQLite keeps the order of a cross join.
+        by = f" indexed by {index}" if index else ""
+        return f"select {columns} from {given} cross join {table}{by} where {where}"
 
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
         return "(select value as v from json_each(?)) as w", (self.listed(dict.fromkeys(values)),)

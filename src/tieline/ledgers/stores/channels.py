@@ -92,10 +92,10 @@ class SqlChannels:
         if not values:
             return []
         # Headers first: what is chosen is loaded, and nothing else. Each row holds a message at least.
+        columns = "position - w.b, partition, position, count, length(data)"
+        within = "channel = ? and partition = w.a and position > w.b and position <= w.b + ?"
         headers = session.rows(
-            "select k.position - w.b, k.partition, k.position, k.count, length(k.data)"
-            f" from {spans} cross join kept k where k.channel = ? and k.partition = w.a"
-            " and k.position > w.b and k.position <= w.b + ? order by 1, 2 limit ?",
+            f"{session.join(spans, columns, 'kept', within)} order by 1, 2 limit ?",
             *values,
             number,
             min(most, _MOST_ROWS),
@@ -110,14 +110,9 @@ class SqlChannels:
             messages += count
             size += length
         wanted, values = session.pairs(chosen)
-        found = session.rows(
-            "select k.partition, k.position, k.sequence, k.count, k.data"
-            f" from {wanted} cross join kept k where k.channel = ? and k.partition = w.a and k.position = w.b"
-            " order by 1, 2",
-            *values,
-            number,
-        )
-        return [Kept(*row) for row in found]
+        columns = "partition, position, sequence, count, data"
+        query = session.join(wanted, columns, "kept", "channel = ? and partition = w.a and position = w.b")
+        return [Kept(*row) for row in sorted(session.rows(query, *values, number))]
 
     def _spans(self, number: int, after: Mapping[int, int]) -> list[tuple[int, int]]:
         """(partition, position) of those partitions that have something after the position."""

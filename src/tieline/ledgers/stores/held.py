@@ -30,13 +30,14 @@ class SqlHeld:
         if not keys:
             return []
         wanted, values = self._session.wanted(self._texts.sought(keys))
-        return self._rows(f"{wanted} cross join held", values, target, entity, "and key = w.v")
+        query = self._session.join(wanted, _COLUMNS, "held", "target = ? and entity = ? and held.key = w.v")
+        return self._rows(query, values, target, entity)
 
     def claimed(self, target: str, entity: str) -> list[HeldRow]:
-        return self._rows("held", (), target, entity, "and length(claim) > 0 order by claimed_at, key")
+        which = "target = ? and entity = ? and length(claim) > 0 order by claimed_at, key"
+        return self._rows(f"select {_COLUMNS} from held where {which}", (), target, entity)
 
-    def _rows(self, place: str, values: tuple[Any, ...], target: str, entity: str, which: str) -> list[HeldRow]:
-        query = f"{_COLUMNS} from {place} where target = ? and entity = ? {which}"
+    def _rows(self, query: str, values: tuple[Any, ...], target: str, entity: str) -> list[HeldRow]:
         rows = self._session.rows(query, *values, self._names.known(target), self._names.known(entity))
         name = self._names.name
         return [
@@ -89,4 +90,4 @@ class SqlHeld:
         )
 
 
-_COLUMNS: Final = f"select {', '.join(SqlHeld._merge.names[2:])}"
+_COLUMNS: Final = ", ".join(SqlHeld._merge.names[2:])

@@ -34,15 +34,20 @@ class SqlParked:
         return self._among("key", leg, keys)
 
     def by_subject(self, leg: str, subjects: Sequence[str]) -> list[ParkedRow]:
-        return self._among("subject", leg, subjects, "order by epoch, counter, edit")
+        found = self._among("subject", leg, subjects, index="parked_subject")
+        return sorted(found, key=lambda row: row.version)
 
-    def _among(self, column: str, leg: str, texts: Sequence[str], end: str = "") -> list[ParkedRow]:
+    def _among(self, column: str, leg: str, texts: Sequence[str], index: str = "") -> list[ParkedRow]:
         if not texts:
             return []
-        wanted = self._session.listed(self._texts.sought(texts))
-        return self._rows(f"leg = ? and {column} {self._session.among} {end}", self._names.known(leg), wanted)
+        wanted, values = self._session.wanted(self._texts.sought(texts))
+        query = self._session.join(wanted, _COLUMNS, "parked", f"leg = ? and parked.{column} = w.v", index)
+        return self._rows(query, *values, self._names.known(leg))
 
-    def _rows(self, which: str, *values: Any) -> list[ParkedRow]:
+    def _where(self, which: str, *values: Any) -> list[ParkedRow]:
+        return self._rows(f"select {_COLUMNS} from parked where {which}", *values)
+
+    def _rows(self, query: str, *values: Any) -> list[ParkedRow]:
         name = self._names.name
         return [
             ParkedRow(
@@ -63,7 +68,7 @@ class SqlParked:
                 decided_by=row[17],
                 parked_at=row[18],
             )
-            for row in self._texts.whole(self._session.rows(f"{_PARKED} where {which}", *values), 1, 9, 13)
+            for row in self._texts.whole(self._session.rows(query, *values), 1, 9, 13)
         ]
 
     def put(self, rows: Sequence[ParkedRow]) -> list[ParkedRow]:
@@ -94,8 +99,7 @@ class SqlParked:
         keys: dict[str, list[str]] = {}
         for row in rows:
             keys.setdefault(row.leg, []).append(row.key)
-        lock = f"order by key{self._session.lock}"
-        return {(old.leg, old.key): old for leg in sorted(keys) for old in self._among("key", leg, keys[leg], lock)}
+        return {(old.leg, old.key): old for leg in sorted(keys) for old in self._among("key", leg, keys[leg])}
 
     def _keep(self, rows: Sequence[ParkedRow]) -> None:
         if not rows:
@@ -146,22 +150,25 @@ class SqlParked:
 
     def due(self, leg: str, now: float, limit: int) -> list[ParkedRow]:
         which = "leg = ? and due is not null and due <= ? order by due, epoch, counter limit ?"
-        return self._rows(which, self._names.known(leg), now, limit)
+        return self._where(which, self._names.known(leg), now, limit)
 
     def waiting(self, leg: str, limit: int) -> list[ParkedRow]:
         which = "leg = ? and reason in ('reference', 'order') order by epoch, counter limit ?"
-        return self._rows(which, self._names.known(leg), limit)
+        return self._where(which, self._names.known(leg), limit)
 
     def wake(self, target: str, entity: str, keys: Sequence[str]) -> int:
         if not keys:
             return 0
         session = self._session
+        wanted, values = session.wanted(self._texts.sought(keys))
+        which = "reason = 'reference' and waits_entity = ? and waits_key = w.v"
+        waiting = session.join(wanted, "leg, parked.key", "parked", which, index="parked_reference")
         return session.run(
-            "update parked set reason = 'retry', not_before = ? where reason = 'reference' and waits_entity = ?"
-            f" and waits_key {session.among} and leg in (select leg from leg where target = ?)",
+            "update parked set reason = 'retry', not_before = ? where reason = 'reference'"
+            f" and (leg, key) in ({waiting}) and leg in (select leg from leg where target = ?)",
             session.now(),
+            *values,
             self._names.known(entity),
-            session.listed(self._texts.sought(keys)),
             target,
         )
 
@@ -172,7 +179,7 @@ class SqlParked:
         if reason is not None:
             terms["reason = ?"] = reason.value
         which = " and ".join(terms) or "1 = 1"
-        return self._rows(f"{which} order by parked_at, leg, key limit ?", *terms.values(), limit)
+        return self._where(f"{which} order by parked_at, leg, key limit ?", *terms.values(), limit)
 
     def counts(self, leg: str) -> dict[Reason, int]:
         query = "select reason, count(*) from parked where leg = ? group by reason"
@@ -192,5 +199,5 @@ class SqlParked:
         return self._session.run(f"{update} {which}", *changes.values(), *place) > 0
 
 
-_PARKED: Final = f"select {', '.join(SqlParked._merge.names)} from parked"
+_COLUMNS: Final = ", ".join(SqlParked._merge.names)
 _Parked = list[ParkedRow]  # inside the class, `list` is a method

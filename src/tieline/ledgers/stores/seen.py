@@ -25,17 +25,18 @@ class SqlSeen:
         self._texts = texts
 
     def by_record(self, source: str, records: Sequence[str]) -> list[SeenRow]:
-        return self._among("record", self._session.by("seen_record"), source, records)
+        return self._among("record", source, records, index="seen_record")
 
     def by_key(self, source: str, keys: Sequence[str]) -> list[SeenRow]:
-        return self._among("key", "", source, keys)
+        return self._among("key", source, keys)
 
-    def _among(self, column: str, index: str, source: str, texts: Sequence[str]) -> list[SeenRow]:
+    def _among(self, column: str, source: str, texts: Sequence[str], index: str = "") -> list[SeenRow]:
         if not texts:
             return []
-        wanted, values = self._session.wanted(self._texts.sought(texts))
-        query = f"{_COLUMNS} from {wanted} cross join seen{index} where source = ? and {column} = w.v"
-        return self._shown(self._session.rows(query, *values, self._names.known(source)))
+        session = self._session
+        wanted, values = session.wanted(self._texts.sought(texts))
+        query = session.join(wanted, _COLUMNS, "seen", f"source = ? and seen.{column} = w.v", index)
+        return self._shown(session.rows(query, *values, self._names.known(source)))
 
     def put(self, source: str, rows: Sequence[SeenRow]) -> None:
         if not rows:
@@ -92,5 +93,5 @@ class SqlSeen:
         ]
 
 
-_COLUMNS: Final = f"select {', '.join(SqlSeen._merge.names[1:])}"
-_SEEN: Final = f"{_COLUMNS} from seen"
+_COLUMNS: Final = ", ".join(SqlSeen._merge.names[1:])
+_SEEN: Final = f"select {_COLUMNS} from seen"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tieline.errors import ConfigurationError
 from tieline.flow import Robustness, Target
 from tieline.project import find, load
 from tieline.settings import Secret
@@ -167,3 +168,10 @@ def test_line_endings_do_not_matter(acme, ending):
     text = (acme.folder / "tieline.toml").read_text()
     Path(acme.folder / "tieline.toml").write_bytes(text.replace("\n", ending).encode())
     assert acme.mistakes() == []
+
+
+def test_a_file_of_another_name_is_named_by_it(acme):
+    """A second file for another place, such as a test company, has its own mistakes."""
+    acme.write("test.toml", (acme.folder / "tieline.toml").read_text().replace('"exact"', '"exakt"'))
+    with pytest.raises(ConfigurationError, match=r"^test\.toml:33: there is no robustness"):
+        load(acme.folder / "test.toml")

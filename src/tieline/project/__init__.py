@@ -84,23 +84,25 @@ def _parsed(file: Path, findings: Findings) -> Table | None:
         findings.mistake(Place(file.name), what, f"put a {PROJECT_FILE} there; `tieline new` makes one to start from")
         return None
     if len(text) > _MOST_BYTES:
-        findings.mistake(Place(), "too large for a project file", f"stay below {_MOST_BYTES} bytes")
+        findings.mistake(Place(file.name), "too large for a project file", f"stay below {_MOST_BYTES} bytes")
         return None
     try:
         values = tomllib.loads(text)
-        return Table(values, (), line_numbers(text), findings)
+        return Table(file.name, values, (), line_numbers(text), findings)
     except (ValueError, RecursionError) as error:
-        where, what = _syntax(error, text)
-        findings.mistake(where, f"no valid TOML: {what}", "correct this line; nothing below it was looked at")
+        line, what = _syntax(error, text)
+        findings.mistake(
+            Place(file.name, line), f"no valid TOML: {what}", "correct this line; nothing below it was looked at"
+        )
         return None
 
 
-def _syntax(error: Exception, text: str) -> tuple[Place, str]:
+def _syntax(error: Exception, text: str) -> tuple[int, str]:
     said = str(error)
     at = _AT.search(said)
     if at is None:
-        return Place(line=1), said
-    return Place(line=int(at[1] or text.count("\n") + 1)), said[: at.start()]
+        return 1, said
+    return int(at[1] or text.count("\n") + 1), said[: at.start()]
 
 
 def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Project:

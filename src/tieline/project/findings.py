@@ -12,7 +12,7 @@ PROJECT_FILE = "tieline.toml"
 class Place(NamedTuple):
     """A file, relative to the project, and a line in it; line 0 means the file as a whole."""
 
-    file: str = PROJECT_FILE
+    file: str
     line: int = 0
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Findings:
 
 
 def _order(place: Place) -> tuple[bool, str, int]:
-    return place.file != PROJECT_FILE, place.file, place.line
+    return place.file.endswith(".py"), place.file, place.line
 
 
 def meant(word: str, known: Iterable[str]) -> str:

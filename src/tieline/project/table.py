@@ -34,8 +34,9 @@ class Table:
     """A table at `path`; every read notes a mistake where the value does not fit, and gives the default."""
 
     def __init__(
-        self, values: Mapping[str, Any], path: KeyPath, lines: Mapping[KeyPath, int], findings: Findings
+        self, file: str, values: Mapping[str, Any], path: KeyPath, lines: Mapping[KeyPath, int], findings: Findings
     ) -> None:
+        self.file = file
         self.path = path
         self.findings = findings
         self._values = values
@@ -50,7 +51,7 @@ class Table:
         path = (*self.path, *key)
         while path not in self._lines and path:
             path = path[:-1]
-        return Place(line=self._lines.get(path, 1))
+        return Place(self.file, self._lines.get(path, 1))
 
     def mistake(self, key: str, what: str, remedy: str) -> None:
         """Note a mistake in the value of `key`."""
@@ -219,7 +220,7 @@ class Table:
         return None
 
     def _inner(self, key: str, values: Mapping[str, Any]) -> "Table":
-        return Table(values, (*self.path, key), self._lines, self.findings)
+        return Table(self.file, values, (*self.path, key), self._lines, self.findings)
 
     def _called(self, key: str) -> str:
         return ".".join(str(part) for part in (*self.path, key))

@@ -388,21 +388,26 @@ class Cutting:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there = await asyncio.open_connection("127.0.0.1", self._port)
+        cut = False
+
+        async def answer() -> None:
+            while data := await there_reader.read(65_536):
+                if cut:
+                    break
+                writer.write(data)
+            writer.close()
+
+        answering_ = asyncio.create_task(answer())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(length(head))
                 asked = (head + body).decode()
                 self.seen.append(asked)
+                cut = any(text in asked for text in self._cuts)
                 there.write(head + body)
-                answer = await there_reader.readuntil(b"\r\n\r\n")
-                answer += await there_reader.readexactly(length(answer))
-                if any(cut in asked for cut in self._cuts):
-                    return
-                writer.write(answer)
-                await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             there.close()
-            writer.close()
+            await answering_

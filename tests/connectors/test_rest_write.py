@@ -162,10 +162,22 @@ def test_changes_of_a_key_keep_their_order(shop: Server) -> None:
     """Create, update, delete and create again of one key are carried out one after another."""
     shop.pause = 0.01
     first, second = change("a", total=1), change("a", total=2)
-    results = write(shop, first, change("b", total=9), second, gone("key-a"), resource=BLIND)
-    assert errors(results) == [None, None, None, None]
+    batch = [first, change("b", total=9), second, gone("key-a"), first]
+    results = write(shop, *batch, resource=BLIND)
+    assert errors(results) == [None] * 5
     assert results[0].target_id == results[2].target_id == results[3].target_id
-    assert [row["number"] for row in shop.rows.values()] == ["b"]
+    assert results[4].target_id not in {None, results[0].target_id}
+    assert sorted(row["number"] for row in shop.rows.values()) == ["a", "b"]
+
+
+def test_two_changes_of_a_batch_may_not_make_one_record_twice(shop: Server) -> None:
+    """Two keys with one match value: both would find nothing; the second is refused, naming the first."""
+    shop.pause = 0.02
+    twin = Change("other-key", b"", {"number": "a"})
+    results = write(shop, change("a"), twin)
+    assert errors(results) == [None, Reject]
+    assert "'key-a' has the same" in str(results[1].error)
+    assert len(shop.rows) == 1
 
 
 def test_keys_are_written_as_many_at_once_as_allowed(shop: Server) -> None:

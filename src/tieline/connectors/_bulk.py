@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from tieline.connector import Change, Result
 from tieline.errors import AccessRefused, Hold, InDoubt, Reject, RetryLater, TielineError, Unavailable
 
@@ -59,6 +61,16 @@ def stops(result: Result) -> TielineError | None:
     if isinstance(result.error, InDoubt):
         return Unavailable(f"not sent after a call that was cut off: {result.error}")
     return result.error if isinstance(result.error, OUTAGES) else None
+
+
+def following(change: Change, before: Change | None, result: Result | None) -> Change:
+    """A change after an earlier one of its key: with the row that was made, or without the one deleted."""
+    if before is None or result is None or result.error is not None:
+        return change
+    if before.record is None:
+        return msgspec.structs.replace(change, target_id=None, version_tag=None)
+    target_id = change.target_id or result.target_id
+    return msgspec.structs.replace(change, target_id=target_id, version_tag=result.version_tag)
 
 
 def behind(earlier: Result | None) -> TielineError | None:

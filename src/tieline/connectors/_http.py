@@ -14,9 +14,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from tieline.connectors._http_auth import Auth, auth_of, secrets_of
+from tieline.connectors._http_auth import Auth, auth_of, secrets_of, text
 from tieline.connectors._http_errors import Effect, NotLetIn, refused, retry_after, unanswered
-from tieline.errors import AccessRefused, ConfigurationError, Hold, Mistake, Throttled, TielineError, Unavailable
+from tieline.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Hold,
+    Mistake,
+    Reject,
+    Throttled,
+    TielineError,
+    Unavailable,
+)
 from tieline.settings import Limits, SystemSettings
 
 T = TypeVar("T")
@@ -80,12 +89,19 @@ class Reply:
 class Http:
     """Calls to one system, connecting lazily.
 
-    `options` of the system's settings: `max_body` is the most bytes an answer may have;
-    `rebase = true` takes links that the server writes under another scheme or host (behind a proxy)
-    as links into its own url, instead of refusing them.
+    `headers` go with each call. `options` of the system's settings: `headers` do too; `max_body` is
+    the most bytes an answer may have; `rebase = true` takes links that the server writes under another
+    scheme or host (behind a proxy) as links into its own url, instead of refusing them.
     """
 
-    def __init__(self, settings: SystemSettings, *, auth: Auth | None = None, decimals: Decimals = "text") -> None:
+    def __init__(
+        self,
+        settings: SystemSettings,
+        *,
+        auth: Auth | None = None,
+        decimals: Decimals = "text",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         where = f"systems.{settings.name}"
         self.base = _base(settings.url, where)
         self.limits = settings.limits
@@ -95,6 +111,8 @@ class Http:
         self._rebase = bool(settings.options.get("rebase", False))
         self._auth = auth if auth is not None else auth_of(settings)
         self._secrets = secrets_of(settings)
+        self._headers = {"Accept": "application/json", "User-Agent": "tieline", **(headers or {})}
+        self._headers |= {name: text(value) for name, value in settings.options.get("headers", {}).items()}
         self._encoder = _encoders[decimals]
         self._pace = _Pace(settings.limits)
         self._session: aiohttp.ClientSession | None = None
@@ -302,7 +320,7 @@ class Http:
                 # Hosts may be addresses; all calls go to one origin.
                 cookie_jar=aiohttp.CookieJar(unsafe=True) if keeps_cookies else aiohttp.DummyCookieJar(),
                 trace_configs=[trace],
-                headers={"Accept": "application/json", "User-Agent": "tieline"},
+                headers=self._headers,
             )
         return self._session
 
@@ -312,7 +330,10 @@ class Http:
         if form:
             encoded = URL.build(query=body).raw_query_string.encode()
             return encoded, {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._encoder.encode(body), {"Content-Type": "application/json"}
+        try:
+            return self._encoder.encode(body), {"Content-Type": "application/json"}
+        except (TypeError, ValueError) as error:
+            raise Reject(f"cannot be written as JSON: {error}; give it another form in the sink") from None
 
     def _blotted(self, error: TielineError) -> TielineError:
         """The error without any secret that the server may have said back."""

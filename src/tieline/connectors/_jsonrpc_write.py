@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import OUTAGES, behind, halving, in_waves, stops
+from tieline.connectors._bulk import OUTAGES, behind, following, halving, in_waves, stops
 from tieline.connectors._http_errors import Effect
 from tieline.connectors._jsonrpc_model import Model
 from tieline.connectors._tryton import Field, Remote
@@ -28,18 +26,19 @@ class Writer:
     async def write(self, changes: Sequence[Change]) -> list[Result]:
         """One result per change, in order. After an outage nothing more is sent."""
         results: dict[int, Result] = {}
-        latest: dict[str, Result] = {}
+        latest: dict[str, int] = {}
         for wave in in_waves(changes):
             pending: dict[int, Change] = {}
             for place in wave:
-                earlier = latest.get(changes[place].key)
-                error = self._stop or behind(earlier)
+                change, earlier = changes[place], latest.get(changes[place].key)
+                before = None if earlier is None else results[earlier]
+                error = self._stop or behind(before)
                 if error is not None:
                     results[place] = Result(error=error)
                 else:
-                    pending[place] = _following(changes[place], earlier)
+                    pending[place] = following(change, None if earlier is None else changes[earlier], before)
             results |= await self._wave(pending)
-            latest |= {changes[place].key: results[place] for place in wave}
+            latest |= {changes[place].key: place for place in wave}
         return [results[place] for place in range(len(changes))]
 
     async def act(self, action: str, ids: Sequence[str]) -> list[Result]:
@@ -257,13 +256,6 @@ def is_list(field: Field | None) -> bool:
 def also_inactive(fields: Mapping[str, Field]) -> list[Any]:
     """The clause that shows rows which are set aside there, which a search leaves out by itself."""
     return [["active", "in", [True, False]]] if "active" in fields else []
-
-
-def _following(change: Change, earlier: Result | None) -> Change:
-    """The change with what an earlier one of its key has brought."""
-    if earlier is None or earlier.error is not None or earlier.target_id is None:
-        return change
-    return msgspec.structs.replace(change, target_id=earlier.target_id)
 
 
 def _without_empty(commands: list[Any]) -> list[Any]:

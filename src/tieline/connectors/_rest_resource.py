@@ -56,8 +56,8 @@ class Resource:
 
     Writing: `create`, `update` and `delete` say what the interface takes; `match` is the field (among
     `filters`) that finds a record which has no known id yet; `etag` sends the version tag as If-Match;
-    `idempotency` names the header by which the system knows a create it has done; `wrap` is the name
-    under which a single record stands in a body; `actions` maps a step to its path below the item's.
+    `idempotency` names the header by which the system knows a create it has done; `wrap` is the path
+    under which a single record stands in a body, also when read; `actions` maps a step to its path below the item's.
     """
 
     path: str

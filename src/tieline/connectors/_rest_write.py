@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import behind, stops
+from tieline.connectors._bulk import behind, following, stops
 from tieline.connectors._http import Http, Reply, together
 from tieline.connectors._http_errors import Effect, unanswered
 from tieline.connectors._paging import at
@@ -14,6 +14,9 @@ from tieline.connectors._rest_resource import Resource
 from tieline.errors import Reject, TielineError
 
 _GONE: Final = frozenset({404, 410})
+
+_One = Callable[[int, int | None, Result | None], Awaitable[Result]]
+"""Writes the change at a place, after the one at another place of the same key and its result."""
 
 Find = Callable[[str], Awaitable[Mapping[str, Record]]]
 """The records, by id, whose match field has this value."""
@@ -33,59 +36,71 @@ class Writer:
         by_key: dict[str, list[int]] = {}
         for place, change in enumerate(changes):
             by_key.setdefault(change.key, []).append(place)
-        return await self._spread(by_key.values(), lambda place, earlier: self._one(changes[place], earlier))
+        twins = self._twins(changes)
+
+        async def one(place: int, before: int | None, earlier: Result | None) -> Result:
+            if place in twins:
+                raise twins[place]
+            return await self._one(following(changes[place], None if before is None else changes[before], earlier))
+
+        return await self._spread(by_key.values(), one)
 
     async def act(self, action: str, ids: Sequence[str]) -> list[Result]:
         """Take an action on each record."""
         path = self._resource.actions[action]
 
-        async def one(place: int, _: Result | None) -> Result:
+        async def one(place: int, *_: object) -> Result:
             address = self._resource.place(ids[place], path)
             reply = await self._http.call("POST", address, Effect.ONCE)
             return self._written(reply, ids[place])
 
         return await self._spread([[place] for place in range(len(ids))], one)
 
-    async def _spread(
-        self, groups: Iterable[list[int]], one: Callable[[int, Result | None], Awaitable[Result]]
-    ) -> list[Result]:
+    async def _spread(self, groups: Iterable[list[int]], one: _One) -> list[Result]:
+        """Groups side by side, each in its order; after an outage nothing more is sent."""
         results: dict[int, Result] = {}
         waiting = iter(list(groups))
 
         async def work() -> None:
             for group in waiting:
-                earlier: Result | None = None
-                for place in group:
-                    earlier = results[place] = await self._result(place, earlier, one)
+                for before, place in zip([None, *group], group, strict=False):
+                    earlier = None if before is None else results[before]
+                    error = self._stop or behind(earlier)
+                    results[place] = Result(error=error) if error else await self._result(one(place, before, earlier))
 
         await together(work() for _ in range(self._http.limits.at_once))
         return [results[place] for place in range(len(results))]
 
-    async def _result(
-        self, place: int, earlier: Result | None, one: Callable[[int, Result | None], Awaitable[Result]]
-    ) -> Result:
-        error = self._stop or behind(earlier)
-        if error is not None:
-            return Result(error=error)
+    async def _result(self, written: Awaitable[Result]) -> Result:
         try:
-            return await one(place, earlier)
+            return await written
         except TielineError as failure:
             result = Result(error=failure)
             self._stop = self._stop or stops(result)
             return result
 
-    async def _one(self, change: Change, earlier: Result | None) -> Result:
-        target_id, tag = change.target_id, change.version_tag
-        if earlier is not None and earlier.error is None:
-            target_id, tag = earlier.target_id or target_id, earlier.version_tag
-        record = change.record
+    def _twins(self, changes: Sequence[Change]) -> dict[int, Reject]:
+        """Changes of different keys that would both find nothing and make one record twice."""
+        match = self._resource.match
+        first: dict[str, str] = {}
+        twins = {}
+        for place, change in enumerate(changes):
+            value = None if change.record is None or match is None else at(change.record, match)
+            if change.target_id is None and value is not None:
+                other = first.setdefault(str(value), change.key)
+                if other != change.key:
+                    twins[place] = Reject(f"{other!r} has the same; correct one of the two", field=match, value=value)
+        return twins
+
+    async def _one(self, change: Change) -> Result:
+        target_id, record = change.target_id, change.record
         if target_id is None and self._resource.match is not None:
             target_id = await self._matched(change.key if record is None else at(record, self._resource.match))
         if record is None:
             return await self._delete(target_id)
         if target_id is None:
             return await self._create(record, change)
-        return await self._update(record, target_id, tag)
+        return await self._update(record, target_id, change.version_tag)
 
     async def _matched(self, value: Any) -> str | None:
         match = self._resource.match
@@ -136,7 +151,7 @@ class Writer:
     async def _send(
         self, method: str, place: str, effect: Effect, record: Record, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        body = {self._resource.wrap: record} if self._resource.wrap else record
+        body = wrapped(record, self._resource.wrap)
         return await self._http.call(method, place, effect, body=body, headers=headers, about=record)
 
     def _written(self, reply: Reply, known: str | None) -> Result:
@@ -159,6 +174,13 @@ class Writer:
             return Result(None, tag)
         shown = msgspec.json.encode(stored).decode()[:200]
         raise unanswered(reply.call, f"it took the record and gave no id: {shown}", reply.effect, sent=True)
+
+
+def wrapped(record: Record, wrap: str) -> Record:
+    """A single record under the name it is wrapped in, or under names one inside the other."""
+    for name in reversed(wrap.split(".")) if wrap else ():
+        record = {name: record}
+    return record
 
 
 def unwrapped(body: Any, wrap: str) -> Any:

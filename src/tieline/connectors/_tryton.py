@@ -115,16 +115,16 @@ class Remote:
         self._numbers = itertools.count(1)
         self._fields: dict[str, dict[str, Field]] = {}
 
-    async def call(self, method: str, *parameters: Any, effect: Effect = Effect.READ) -> Any:
-        """What a method such as ``model.sale.sale.read`` gives.
+    async def call(self, method: str, *parameters: Any, effect: Effect = Effect.READ, alone: bool = False) -> Any:
+        """What a method such as ``model.sale.sale.read`` gives; `alone`: without the user's context.
 
         Raises:
             TielineError: what its failure means.
         """
         await self.http.ready()
-        context = {**self._login.context, **self._context}
+        context = [] if alone else [{**self._login.context, **self._context}]
         # Exactly these three members: with any other, Tryton answers in another form.
-        body = {"id": next(self._numbers), "method": method, "params": [*parameters, context]}
+        body = {"id": next(self._numbers), "method": method, "params": [*parameters, *context]}
         called = method.removeprefix("model.")
         reply = await self.http.call(
             "POST", self._login.path, effect, body=body, understood=_FORBIDDEN, called=called
@@ -161,4 +161,11 @@ class Remote:
         found = await self.call(f"model.{model}.search_read", tagged(list(domain)), 0, limit, order, list(fields))
         if not isinstance(found, list):
             raise Hold(f"{model}.search_read gave no list → this is no Tryton of a known series")
+        dotted = [name for name in fields if "." in name]
+        for row in found if dotted else ():
+            # Where the other row is not there, its fields are None instead of missing.
+            for name in [name for name in row if name.endswith(".")]:
+                del row[name]
+            for name in dotted:
+                row.setdefault(name, None)
         return found

@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
         for name, inner in value.items():
             # `product.code` comes as {"product.": {"code": …}}.
             if name.endswith(".") and type(inner) is dict:
-                found.update((f"{name}{key}", plain(one)) for key, one in inner.items() if key != "id")
+                found.update((f"{name}{key}", one) for key, one in plain(inner).items() if key != "id")
             else:
                 found[name] = plain(inner)
         return found

@@ -16,12 +16,10 @@ Everything is in batches: one look-up, one create and one write for all changes,
 ids at once. docs/connectors/jsonrpc.md has all settings, and what each failure means.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
-
-import msgspec
 
 from tieline.connector import (
     Capabilities,
@@ -36,6 +34,7 @@ from tieline.connector import (
 from tieline.connectors._http import Http
 from tieline.connectors._jsonrpc_find import Find, Finder
 from tieline.connectors._jsonrpc_model import Child, Model
+from tieline.connectors._jsonrpc_read import Reader
 from tieline.connectors._jsonrpc_write import Writer, matching
 from tieline.connectors._tryton import Remote, login_of
 from tieline.connectors._tryton_values import tagged
@@ -47,13 +46,6 @@ __all__ = ["Child", "Find", "JsonRpc", "Model"]
 _ROWS_AT_ONCE: Final = 500
 _BULK: Final = 100
 _KEYS: Final = 2_000
-# The date of the last change is empty until the first one.
-_DATES: Final = ("create_date", "write_date")
-_NEVER_WRITTEN: Final = [["write_date", "=", None]]
-_NEVER_TOUCHED: Final = [["write_date", "=", None], ["create_date", "=", None]]
-
-Place = tuple[str, int]
-"""How far a reading has come: a time as ISO 8601 text, and the last row's id at that time."""
 
 
 class JsonRpc:
@@ -124,7 +116,7 @@ class JsonRpcConnector:
         await self._remote.call("model.res.user.get_preferences", True)
 
     async def discover(self) -> list[Discovered]:
-        methods = await self._remote.call("system.listMethods")
+        methods = await self._remote.call("system.listMethods", alone=True)
         suffix = ".search_read"
         names = {method[len("model.") : -len(suffix)] for method in methods if method.endswith(suffix)}
         declared = {model.model for model in self._models.values()}
@@ -142,27 +134,8 @@ class JsonRpcConnector:
         await self._verify(model)
         filters = dict(scope or {})
         overlap = timedelta(seconds=float(filters.pop("overlap", model.overlap)))
-        domain = [*model.domain, *([name, "=", value] for name, value in filters.items())]
-        places: dict[str, Place | None] = dict.fromkeys(_passes(model))
-        if since is None:
-            started = (self._remote.answered.replace(tzinfo=None).isoformat(), 0)
-            places |= {name: started for name in places if "." in name}
-            async for page, _ in self._scan(model, [*domain, *_NEVER_TOUCHED], "", None):
-                yield page
-        else:
-            places |= {name: _from(place, overlap) for name, place in since.items()}
-        # What was only created comes first: a row that is written meanwhile is met in the second pass.
-        for name in list(places):
-            child, _, column = name.rpartition(".")
-            if child:
-                pages = self._scan_children(model, model.children[child], domain, column, places[name])
-            else:
-                only = _NEVER_WRITTEN if column == "create_date" else []
-                pages = self._scan(model, [*domain, *only], column, places[name])
-            async for page, place in pages:
-                places[name] = place
-                reached = {pass_: None if at is None else list(at) for pass_, at in places.items()}
-                yield msgspec.structs.replace(page, checkpoint=reached)
+        async for page in Reader(self._remote, model).changed(since, overlap, filters):
+            yield page
 
     async def keys(self, resource: str) -> AsyncIterator[list[str]]:
         model = self._models[resource]
@@ -188,12 +161,12 @@ class JsonRpcConnector:
         found: dict[str, Record] = {}
         for start in range(0, len(wanted), _ROWS_AT_ONCE):
             part = wanted[start : start + _ROWS_AT_ONCE]
-            rows = await matching(self._remote, model, name, part, model.fields)
-            page = await self._page(model, [same[0] for same in rows.values()])
-            found.update(zip(rows, page.records, strict=True))
-        if by is not None and by not in model.fields:
-            for record in found.values():
-                record.pop(by, None)
+            rows = await matching(self._remote, model, name, part)
+            firsts = {same[0]["id"]: value for value, same in rows.items()}
+            page = await Reader(self._remote, model).page(list(firsts))
+            for bad in page.bad:
+                raise bad.error
+            found.update((firsts[int(id)], record) for id, record in zip(page.ids, page.records, strict=True))
         return [found.get(id) for id in ids]
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
@@ -228,72 +201,3 @@ class JsonRpcConnector:
             if missing:
                 raise Hold(f"{self._system}: {name} has no field {', '.join(missing)} → correct the adapter's fields")
         self._checked.add(model.model)
-
-    async def _scan(
-        self, model: Model, domain: Sequence[Any], column: str, place: Place | None
-    ) -> AsyncIterator[tuple[Page, Place | None]]:
-        """A model's rows in the order of a date, from a place on."""
-        async for rows, reached in self._rows(model.model, domain, model.fields, model.page, column, place):
-            yield await self._page(model, rows), reached
-
-    async def _scan_children(
-        self, model: Model, child: Child, domain: Sequence[Any], column: str, place: Place | None
-    ) -> AsyncIterator[tuple[Page, Place | None]]:
-        """The rows of which a child was changed, in the order of its date."""
-        async for rows, reached in self._rows(child.model, [], [child.parent], model.page, column, place):
-            parents = sorted({row[child.parent] for row in rows if row[child.parent] is not None})
-            found = await self._remote.search_read(model.model, [*domain, ["id", "in", parents]], model.fields)
-            yield await self._page(model, found), reached
-
-    async def _rows(
-        self, name: str, domain: Sequence[Any], fields: Iterable[str], size: int, column: str, place: Place | None
-    ) -> AsyncIterator[tuple[list[Record], Place | None]]:
-        asked = {*fields, column} - {""}
-        order = [[column, "ASC"]] if column else []
-        last = 0
-        while True:
-            after: list[Any] = [[column, "!=", None]] if column else [["id", ">", last]]
-            if place is not None:
-                moment = datetime.fromisoformat(place[0])
-                after = ["OR", [column, ">", moment], [[column, "=", moment], ["id", ">", place[1]]]]
-            rows = await self._remote.search_read(
-                name, [*domain, after], asked, limit=size, order=[*order, ["id", "ASC"]]
-            )
-            if not rows:
-                return
-            last = rows[-1]["id"]
-            if column:
-                place = (rows[-1][column].replace(tzinfo=None).isoformat(), last)
-            if column not in fields:
-                for row in rows:
-                    row.pop(column, None)
-            yield rows, place
-            if len(rows) < size:
-                return
-
-    async def _page(self, model: Model, rows: list[Record]) -> Page:
-        """Rows as a page, each with its children."""
-        ids = [row["id"] for row in rows]
-        for name, child in model.children.items():
-            groups: dict[int, list[Record]] = {id: [] for id in ids}
-            asked = {*child.fields, child.parent}
-            found = await self._remote.search_read(child.model, [[child.parent, "in", ids]], asked)
-            for row in found:
-                parent = row[child.parent] if child.parent in child.fields else row.pop(child.parent)
-                groups[parent].append(row)
-            for row in rows:
-                row[name] = groups[row["id"]]
-        return Page([str(id) for id in ids], rows)
-
-
-def _passes(model: Model) -> list[str]:
-    """The readings that together show every change: by each date, of the model and of watched children."""
-    watched = [name for name, child in model.children.items() if child.watched]
-    return [*_DATES, *(f"{name}.{date}" for name in watched for date in _DATES)]
-
-
-def _from(place: Sequence[Any] | None, overlap: timedelta) -> Place | None:
-    """Where to begin, from a checkpoint's place."""
-    if place is None or not overlap:
-        return None if place is None else (place[0], place[1])
-    return (datetime.fromisoformat(place[0]) - overlap).isoformat(), 0

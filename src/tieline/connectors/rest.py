@@ -80,12 +80,20 @@ class Rest:
 
     `check` is a path that tells cheaply whether the system is up and lets us in (left out: the first
     resource's first page). `decimals` says how Decimals are written: as text, which no server turns
-    into a float by accident, or as exact JSON numbers.
+    into a float by accident, or as exact JSON numbers. `headers` go with each call.
     """
 
-    def __init__(self, *, check: str = "", decimals: Decimals = "text", **resources: Resource) -> None:
+    def __init__(
+        self,
+        *,
+        check: str = "",
+        decimals: Decimals = "text",
+        headers: Mapping[str, str] | None = None,
+        **resources: Resource,
+    ) -> None:
         self.check = check
         self.decimals = decimals
+        self.headers = headers or {}
         self._resources = resources
 
     @property
@@ -106,7 +114,7 @@ class Rest:
         ]
         if mistakes:
             raise ConfigurationError(*mistakes)
-        return RestConnector(self, Http(system, decimals=self.decimals), system.name)
+        return RestConnector(self, Http(system, decimals=self.decimals, headers=self.headers), system.name)
 
     def identify(self, resource: str, record: Record) -> str:
         """The id of a record as text.

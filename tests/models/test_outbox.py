@@ -89,8 +89,8 @@ def test_every_rule_is_left_out_once() -> None:
 
 @pytest.mark.parametrize("kinds", [(Kind.TRANSACTIONAL,) * 2, CONDITIONAL], ids=["transactional", "conditional"])
 def test_the_number_check_does_the_work_of_the_leg_fence(kinds: tuple[Kind, Kind]) -> None:
-    """What carries a number needs no token: a late deliverer's batch is already passed. (A retry has no number.)"""
-    report = replace(SMALL, freezes=1, kinds=kinds, left_out=frozenset({Rule.LEG_FENCE})).explore()
+    """What carries a number needs no token: a late deliverer's batch is passed. (Parking does: see there.)"""
+    report = replace(FROZEN, kinds=kinds, left_out=frozenset({Rule.LEG_FENCE})).explore()
     assert not report.wrong, report
 
 
@@ -102,7 +102,7 @@ def test_the_leg_fence_does_not_do_the_work_of_the_number_check() -> None:
 
 def test_in_a_transaction_the_number_check_guards_the_value_too() -> None:
     """Channel order and number suffice while everything has a number; without both checks the target goes back."""
-    without_version = replace(SMALL, freezes=1, left_out=frozenset({Rule.VERSION_CHECK}))
+    without_version = replace(FROZEN, left_out=frozenset({Rule.VERSION_CHECK}))
     assert not without_version.explore().wrong
     without_both = replace(FROZEN, left_out=frozenset({Rule.VERSION_CHECK, Rule.NUMBER_CHECK}))
     assert WENT_BACK in without_both.explore(until=WENT_BACK).wrong

@@ -17,7 +17,7 @@ from tieline.demo.children import DemoFailed, free_port, is_taken, wait_until
 from tieline.demo.orders import place_orders, report_requests
 from tieline.demo.proof import exact, opened, prove, shop_orders, tracker_issues
 from tieline.demo.system import default_home
-from tieline.demo.systems import Oscar, Tryton, boot, company, halt
+from tieline.demo.systems import Oscar, Roundup, Tryton, boot, company, halt
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -128,18 +128,38 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert processes_in(tmp_path) == []
 
 
-def test_a_system_that_cannot_start_says_why(tmp_path: Path) -> None:
-    """A server that ends while starting is noticed at once, with the end of its log."""
+def test_a_server_that_ends_while_starting_says_why(tmp_path: Path) -> None:
+    """It is noticed at once, with the end of its log."""
+    tracker = Roundup(default_home(), tmp_path)
+    tracker.install(quiet)
+    tracker.prepare(quiet)
+    (tracker.data / "tracker" / "config.ini").write_text(
+        "[tracker]\nname = broken\n[rdbms]\nbackend = stone tablets\n"
+    )
+    tracker.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(DemoFailed, match=r"(?s)ended while starting.*stone tablets"):
+            tracker.wait_ready(timeout=60)
+        assert time.monotonic() - began < 20
+    finally:
+        tracker.stop()
+        tracker.forget()
+    assert processes_in(tracker.data) == []
+
+
+def test_a_server_without_its_database_is_not_ready(tmp_path: Path) -> None:
+    """An ERP that listens, but whose database is broken, is not believed."""
     erp = Tryton(default_home(), tmp_path)
     erp.install(quiet)
     erp.prepare(quiet)
     erp.database.write_bytes(b"this is no database, it never was one" * 100)
     erp.start()
-    began = time.monotonic()
-    with pytest.raises(DemoFailed, match=r"(?s)ended while starting.*not a database"):
-        erp.wait_ready(timeout=60)
-    assert time.monotonic() - began < 20
-    erp.stop()
+    try:
+        with pytest.raises(DemoFailed, match=r"Tryton.* did not answer within 5 s"):
+            erp.wait_ready(timeout=5)
+    finally:
+        erp.stop()
     assert processes_in(tmp_path) == []
 
 

@@ -28,16 +28,20 @@ class _Stderr:
 
 
 def out() -> Console:
-    """For results: as wide as they need where nobody watches."""
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 200
-    return console
+    """For results."""
+    return _console(stderr=False)
 
 
 def err() -> Console:
     """For progress and remarks."""
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # lines break where a window ends, and here is none
+    return console
 
 
 def log_to_stderr(*, verbose: bool, quiet: bool = False) -> None:

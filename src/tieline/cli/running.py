@@ -1,6 +1,7 @@
 """A runner at work: its signals, its progress, and what it came to."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -33,14 +34,16 @@ async def runner_for(landscape: Landscape, only: set[str] | None) -> AsyncIterat
 
 async def run(runner: Runner, *, once: bool) -> int:
     """Run until a signal comes, or once, and give the exit code."""
+    calm_garbage_collector()
     with _stopped_by_signals(runner):
         report = await runner.run(once=once)
+    if not once:
+        return 0  # told to end, and ended in good order; `status` tells how things stand
     now = await runner.ledger.transact(lambda stores: read_status(runner.landscape, stores))
     legs = [leg for leg in now.legs if leg.leg in {plan.name for source in runner.plans for plan in source.legs}]
     sources = [source for source in now.sources if source.source in {plan.name for plan in runner.plans}]
     waits = sum(leg.for_a_person for leg in legs) + sum(source.parked for source in sources)
-    if once:
-        _print(report, legs)
+    _print(report, legs)
     for name, why in sorted({**report.failed, **report.paused}.items()):
         err().print(Text(f"{name}: {why}", "red"))
     if waits:
@@ -48,6 +51,12 @@ async def run(runner: Runner, *, once: bool) -> int:
     if report.failed or report.paused:
         return FAILED
     return WAITS if waits else 0
+
+
+def calm_garbage_collector() -> None:
+    """Collect seldom: batches are thousands of small values that refer to nothing back."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def _print(report: Report, legs: list[LegStatus]) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ class Environment:
 
     @property
     def lock(self) -> Path:
-        """The exact versions."""
+        """The exact versions: a `pip freeze` of an environment made without them, sorted."""
         return LOCKS / f"{self.name}.txt"
 
     def fingerprint(self) -> str:
@@ -100,12 +99,3 @@ def alone(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def freeze(environment: Environment) -> str:
-    """The exact versions in the environment, as its lock should name them."""
-    command: list[str | Path] = [environment.python, "-m", "pip", "freeze", "--all"]
-    if uv := program("uv"):
-        command = [uv, "pip", "freeze", "--python", environment.python]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    return "".join(f"{line}\n" for line in sorted(shown.stdout.split()) if "==" in line)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tieline.demo.children import Child, DemoFailed, is_running
-from tieline.demo.system import Access, DemoSystem, Progress, ask, basic
+from tieline.demo.system import SEEDS, Access, DemoSystem, Progress, ask, basic
 
 UNPRIVILEGED = "nobody"
 SHARED = Path("/var/cache/tieline/demo")  # where nobody can read what root's home hides
@@ -35,6 +35,7 @@ class Roundup(DemoSystem):
     name = "roundup"
     title = "Roundup (maintenance)"
     requirements = ("roundup==2.6.*",)
+    seeds = ("tracker.py",)
 
     def __init__(self, home: Path, work: Path, *, port: int | None = None) -> None:
         self._as = UNPRIVILEGED if os.getuid() == 0 else None
@@ -72,6 +73,7 @@ class Roundup(DemoSystem):
         super().prepare(progress)
 
     def _seed(self, folder: Path, access: Access, progress: Progress) -> None:
+        progress(self.name, "making its tracker", None)
         tracker = folder / "tracker"
         admin = self.environment.python.with_name("roundup-admin")
         web = "tracker_web=http://127.0.0.1:1/demo/,mail_domain=kestrel.example,mail_host=127.0.0.1"
@@ -82,7 +84,7 @@ class Roundup(DemoSystem):
             raise DemoFailed(f"{self.title}: its schema has no issue class where it was expected ({schema}).")
         schema.write_text(text.replace(ISSUE, ISSUE + "                asset=String(),\n"))
         configure(tracker / "config.ini", SETTINGS)
-        self._run([admin, "-i", tracker, "initialise", access.password], folder, {})
+        self._run([SEEDS / "tracker.py", tracker], folder, {"TRACKER_PASSWORD": access.password})
 
     def _serve(self) -> Child:
         tracker = self.data / "tracker"

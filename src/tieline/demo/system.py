@@ -112,7 +112,6 @@ class DemoSystem(ABC):
         template.parent.mkdir(parents=True, exist_ok=True)
         with alone(self.home / "templates" / f"{self.name}.busy"):
             if not template.exists():
-                progress(self.name, "preparing its database", None)
                 self._make(template, progress)
             shutil.rmtree(self.data, ignore_errors=True)
             shutil.copytree(template, self.data)

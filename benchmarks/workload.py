@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from tieline.connectors.files import Csv, Files
 
 from tieline import Adapter, Entity, Money, Value
+from tieline.connectors.files import Csv, Files
 from tieline.connectors.sql import Child, Sql, Table
 
 SOURCE, TARGET = "bench_source", "bench_target"

@@ -86,6 +86,7 @@ class _ValueMeta(msgspec.StructMeta):
         if _needs_settling(name, namespace):
             namespace["__post_init__"] = _after(namespace.get("__post_init__") or _inherited(bases))
         options.setdefault("kw_only", True)  # msgspec does not inherit it
+        options.setdefault("gc", False)  # frozen values hold no cycles, and there are millions of them
         cls = super().__new__(mcs, name, bases, namespace, **options)
         for word, value in declared.items():
             setattr(cls, word, (value,) if word == "__key__" and isinstance(value, str) else value)

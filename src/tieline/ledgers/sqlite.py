@@ -52,7 +52,7 @@ class SqliteSession(Session):
             "journal_mode = wal",
             "synchronous = full",
             "wal_autocheckpoint = 8000",  # pages: a batch with random keys touches thousands
-            "cache_size = -65536",
+            "cache_size = -16384",
             "temp_store = memory",
             "secure_delete = fast",
         )

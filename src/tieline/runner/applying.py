@@ -148,9 +148,9 @@ class Desk:
 
     def referred(self, works: Sequence[Work]) -> tuple[list[Entity | Reject | None], dict[type[Entity], set[str]]]:
         """The works' decoded entities (None for deletes) and the keys they refer to, by entity."""
-        living = [w for w in works if not w.message.deleted]
-        decoded = iter(decode_many(self.leg.entity, [w.message.data for w in living]))
-        entities = [None if w.message.deleted else next(decoded) for w in works]
+        foreign = [w.message.data for w in works if w.entity is None and not w.message.deleted]
+        decoded = iter(decode_many(self.leg.entity, foreign) if foreign else ())
+        entities = [w.entity or (None if w.message.deleted else next(decoded)) for w in works]
         wanted: dict[type[Entity], set[str]] = {}
         for entity in entities:
             if isinstance(entity, Entity):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from tieline.entity import digest
+from tieline.entity import Entity, digest
 from tieline.ledger import SeenRow
 from tieline.message import Message, Version, message_id
 from tieline.runner.mapping import Mapped, MappedPage
@@ -32,6 +32,7 @@ class Changes:
     origins: Mapping[str, str] = field(default_factory=dict)  # by key: whose change it is, if not the source's own
     rows: dict[str, SeenRow] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    entities: dict[bytes, Entity] = field(default_factory=dict)  # of the messages, by id
 
     def compare(
         self, page: MappedPage, by_key: Mapping[str, SeenRow], by_record: Mapping[str, Sequence[SeenRow]]
@@ -67,6 +68,8 @@ class Changes:
             origin=origin,
         )
         data = msgspec.Raw(one.data)
+        if one.entity is not None:
+            self.entities[new_id] = one.entity
         self.messages.append(
             Message(id=new_id, key=one.key, version=version, data=data, origin=origin, subject=one.subject)
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tieline.connector import HeldRow
+from tieline.entity import Entity
 from tieline.errors import InDoubt, MissingReference, RetryLater, Unavailable
 from tieline.ledger import ParkedRow
 from tieline.message import Message, Outcome, Reason
@@ -18,8 +19,9 @@ from tieline.message import Message, Outcome, Reason
 class Work:
     """One message on its way into a target.
 
-    `sequence` is its batch's number; `parked` its own parked row where it is a retry. `force` asks to
-    write what is held already. `others` are held rows of the key from other sources.
+    `entity` is its data decoded, where that is at hand. `sequence` is its batch's number; `parked`
+    its own parked row where it is a retry. `force` asks to write what is held already. `others` are
+    held rows of the key from other sources.
     """
 
     message: Message
@@ -27,6 +29,7 @@ class Work:
     partition: int = 0
     force: bool = False
     parked: ParkedRow | None = None
+    entity: Entity | None = None
     held: HeldRow | None = None
     others: list[HeldRow] = field(default_factory=list)
 

@@ -25,7 +25,7 @@ from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier
-from tieline.runner.ways import RETIRED, Handover, drained, leave_way
+from tieline.runner.ways import RETIRED, Entities, Handover, drained, leave_way
 
 log = structlog.get_logger()
 
@@ -39,14 +39,14 @@ Progress = Callable[[str, int], None]
 
 
 class Leg:
-    """Delivers one leg's messages. `idle` and `paused` tell how it stands."""
+    """Delivers one leg's messages. `way` is the one it takes from, `paused` why it stands still."""
 
     def __init__(
         self, plan: LegPlan, ledger: Ledger, buses: Mapping[str, Bus], handover: Handover, shares: Shares
     ) -> None:
         self.plan = plan
-        self.idle = False
         self.paused = ""
+        self.way: Way | None = None
         self.progress: Progress = lambda leg, count: None
         self._ledger = ledger
         self._buses = buses
@@ -74,30 +74,36 @@ class Leg:
                 await self._stand_still(error, stopping)
         await self._release()
 
-    def look_again(self) -> None:
-        """Look at what is parked at the next turn."""
-        self._looked = 0.0
+    async def places(self) -> list[tuple[Way, dict[int, int]]]:
+        """The leg's ways, each with its positions by partition."""
+        name = self.plan.name
+
+        def look(stores: Stores) -> list[tuple[Way, dict[int, int]]]:
+            row = stores.legs.get(name)
+            return [
+                (way, {p: state.position for p, state in stores.legs.states(name, way.channel).items()})
+                for way in (row.ways if row is not None else ())
+            ]
+
+        return await self._ledger.transact(look)
 
     # -- one turn --------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
         row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
         if row is None or row.paused == RETIRED:
-            self.idle = True
             await asyncio.sleep(_IDLE)
             return
-        way = row.ways[0]
+        way = self.way = row.ways[0]
         await self._hold(way)
         if not self._holding.tokens:
-            self.idle = True
             await asyncio.sleep(_IDLE)
             return
         busy = await self._retry(way)
-        deliveries = await self._take(way, wait=0.0 if busy else _IDLE)
+        deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE)
         if deliveries:
-            self.idle = False
             await gap(Gap.TAKEN)
-            await self._deliver(deliveries, way)
+            await self._deliver(deliveries, entities, way)
         elif not busy:
             await self._level(row, way)
 
@@ -109,8 +115,6 @@ class Leg:
             await self._ledger.transact(lambda s: leave_way(s, self.plan.name), self._holding.fences())
             log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
             await self._release()
-            return
-        self.idle = True
 
     async def _hold(self, way: Way) -> None:
         """Take this worker's share of the way's partitions, starting behind the ledger's positions."""
@@ -126,16 +130,16 @@ class Leg:
         kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
         self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
 
-    async def _take(self, way: Way, wait: float) -> list[Delivery]:
+    async def _take(self, way: Way, wait: float) -> tuple[list[Delivery], Entities]:
         after = {p: state.position for p, state in self._holding.states.items()}
-        found = self._handover.take(way.channel, after, MAX_MESSAGES)
+        found, entities = self._handover.take(way.channel, after, MAX_MESSAGES)
         if not found:
             found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)
         if way.until is not None:
             found = [d for d in found if d.batch.sequence <= way.until]
-        return found
+        return found, entities
 
-    async def _deliver(self, deliveries: Sequence[Delivery], way: Way) -> None:
+    async def _deliver(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
         works: list[Work] = []
         moves: dict[int, LegState] = {}
         for delivery in deliveries:
@@ -147,7 +151,10 @@ class Leg:
             # Published twice by a relay, meant for another leg, or before this way's time.
             if batch.sequence <= passed or batch.to not in {"", self.plan.name}:
                 continue
-            works.extend(Work(message, batch.sequence, partition, force=batch.force) for message in batch.messages)
+            works.extend(
+                Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
+                for message in batch.messages
+            )
         if works:
             await self._apply(works, moves)
         else:
@@ -224,12 +231,11 @@ class Leg:
         if now - self._looked < _IDLE:
             return False
         self._looked = now
-        rows = await self._ledger.transact(lambda s: _due(s, self.plan.name))
+        rows = await self._ledger.transact(lambda s: due(s, self.plan.name))
         works = [work for row in rows if (work := self._again(row, way)) is not None]
         if not works:
             return False
         self._looked = 0.0
-        self.idle = False
         await self._apply(works, {})
         return True
 
@@ -312,8 +318,8 @@ def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:
         stores.legs.count(row.leg, counts={Outcome.SUPERSEDED: 1})
 
 
-def _due(stores: Stores, leg: str) -> list[ParkedRow]:
-    """Rows whose time has come: retries, decisions, references to ask for again, events now first in line."""
+def due(stores: Stores, leg: str) -> list[ParkedRow]:
+    """A leg's rows whose time has come: retries, decisions, references to ask for again, events now first in line."""
     now = stores.now()
     rows = stores.parked.due(leg, now, MAX_MESSAGES)
     chosen = {row.key for row in rows}

@@ -24,6 +24,7 @@ class Mapped:
     key: str
     subject: str
     data: bytes
+    entity: Entity | None = None  # decoded from `data`, as every target will see it
 
 
 @dataclass(slots=True)
@@ -92,6 +93,8 @@ def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: Ma
     for one, entity in zip(result.mapped, checked, strict=True):
         if isinstance(entity, Reject):
             unfit.setdefault(one.record, entity)
+        else:
+            one.entity = entity
     if not unfit:
         return
     result.failures.extend(_failure(record, records[record], error) for record, error in unfit.items())

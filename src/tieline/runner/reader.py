@@ -384,7 +384,7 @@ class Reader:
         self._known = self._known or bool(changes.rows)
         self._any_parked = self._any_parked or bool(parked)
         await gap(Gap.PUBLISHED)
-        self._publisher.published()
+        self._publisher.published(changes.entities)
 
     # -- deletes --------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import msgspec
 
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
+from tieline.entity import Entity
 from tieline.ledger import LegRow, Stores, Way
 from tieline.message import Batch, pack, split
 from tieline.runner.plan import LegPlan, SourcePlan
@@ -38,30 +39,39 @@ def outbox(channel: str) -> str:
     return f"outbox:{channel}"
 
 
+Entities = Mapping[bytes, Entity]
+"""Decoded entities by message id, as far as they are at hand."""
+
+
 @dataclass(slots=True)
 class Handover:
-    """The last batches of each partition, so that a level leg need not read back what was just kept."""
+    """The last batches of each partition, so that a level leg need not read and decode what was just kept."""
 
-    most: int = 4
-    _recent: dict[tuple[str, int], deque[Delivery]] = field(default_factory=dict)
+    most: int = 2
+    _recent: dict[tuple[str, int], deque[tuple[Delivery, Entities]]] = field(default_factory=dict)
 
-    def add(self, channel: str, delivery: Delivery) -> None:
+    def add(self, channel: str, delivery: Delivery, entities: Entities) -> None:
         """Remember a batch that was just committed."""
         key = (channel, delivery.partition)
-        self._recent.setdefault(key, deque(maxlen=self.most)).append(delivery)
+        self._recent.setdefault(key, deque(maxlen=self.most)).append((delivery, entities))
 
-    def take(self, channel: str, after: Mapping[int, int], most: int) -> list[Delivery]:
-        """What follows these positions without a hole, as far as it is remembered."""
+    def take(self, channel: str, after: Mapping[int, int], most: int) -> tuple[list[Delivery], Entities]:
+        """What follows these positions without a hole; nothing where one of them is further behind."""
         found: list[Delivery] = []
+        known: dict[bytes, Entity] = {}
         count = 0
         for partition, position in after.items():
             expected = position + 1
-            for delivery in self._recent.get((channel, partition), ()):
+            recent = self._recent.get((channel, partition), ())
+            if recent and recent[0][0].position > expected:
+                return [], {}
+            for delivery, entities in recent:
                 if delivery.position == expected and count < most:
                     found.append(delivery)
+                    known.update(entities)
                     count += len(delivery.batch.messages)
                     expected += 1
-        return found
+        return found, known
 
 
 class Publisher:
@@ -109,10 +119,10 @@ class Publisher:
             ends[partition] -= 1
         stores.notify(way.channel)
 
-    def published(self) -> None:
+    def published(self, entities: Entities) -> None:
         """The transaction is committed: hand its batches over to legs in this process."""
         for channel, delivery in reversed(self._kept):
-            self._handover.add(channel, delivery)
+            self._handover.add(channel, delivery, entities)
         self._kept = []
 
 

@@ -16,7 +16,7 @@ from tieline.connector import Connector
 from tieline.errors import AccessRefused, ConfigurationError, Fenced, Hold, Mistake, TielineError, Unavailable
 from tieline.flow import Robustness
 from tieline.ledger import Fence, Ledger, Stores
-from tieline.runner.leg import Leg, Progress
+from tieline.runner.leg import Leg, Progress, due
 from tieline.runner.plan import LegPlan, SourcePlan, build
 from tieline.runner.reader import Reader, Summary
 from tieline.runner.relay import Relay
@@ -100,9 +100,9 @@ class Runner:
         try:
             await asyncio.wait([watch, *tasks], return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            self._stopping.set()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await self.stop()
             watch.cancel()
+            results = await asyncio.gather(watch, *tasks, return_exceptions=True)
             await self._close()
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
@@ -112,6 +112,17 @@ class Runner:
     async def stop(self) -> None:
         """Finish the batches in work, give up the leases, and let `run` return."""
         self._stopping.set()
+
+        def wake(stores: Stores) -> None:
+            for leg in self._legs:
+                for way in (wished_way(leg.plan), leg.way):
+                    if way is not None:
+                        stores.notify(way.channel)
+
+        try:
+            await self.ledger.transact(wake)
+        except TielineError as error:
+            log.warning("legs not woken", reason=str(error))
 
     async def backfill(self, flow: str, to: str | None = None, again: bool = False) -> list[str]:
         """Ask for current values of a flow's source for its legs (or the one to `to`); gives their names.
@@ -277,30 +288,32 @@ class Runner:
 
     async def _until_quiet(self) -> None:
         """Return when every source was read, and nothing moves any more."""
-        still = 0
+        pulled = {plan.name for plan in self.plans if plan.connector is not None}
         while not self._stopping.is_set():
             await asyncio.sleep(0.02)
-            if not self._read_once >= {plan.name for plan in self.plans if plan.connector is not None}:
-                continue
-            level = all(leg.idle or leg.paused for leg in self._legs) and all(r.idle for r in self._relays)
-            still = still + 1 if level and await self.ledger.transact(self._nothing_due) else 0
-            if still >= 2:
+            if self._read_once >= pulled and await self._quiet():
                 break
-            if still:
-                for leg in self._legs:
-                    leg.look_again()
         await self.ledger.transact(self._sum_up)
         self._stopping.set()
 
-    def _nothing_due(self, stores: Stores) -> bool:
-        now = stores.now()
-        paused = {leg.plan.name for leg in self._legs if leg.paused}
-        asked = any(requests_for(stores, plan.name) for plan in self.plans)
-        return (
-            not asked
-            and not any(stores.inbox.depth(plan.name) for plan in self.plans)
-            and not any(stores.parked.due(leg.plan.name, now, 1) for leg in self._legs if leg.plan.name not in paused)
-        )
+    async def _quiet(self) -> bool:
+        """Whether nothing is asked for, due, in an inbox, in an outbox or on its way to a leg that is well."""
+        if not all(relay.idle for relay in self._relays):
+            return False
+        well = [leg for leg in self._legs if not leg.paused]
+        if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
+            return False
+        for leg in well:
+            for way, positions in await leg.places():
+                if await self.buses[way.bus].depth(way.channel, positions):
+                    return False
+        return True
+
+    def _nothing_due(self, stores: Stores, well: list[Leg]) -> bool:
+        for plan in self.plans:
+            if requests_for(stores, plan.name) or stores.inbox.depth(plan.name):
+                return False
+        return not any(due(stores, leg.plan.name) for leg in well)
 
     def _sum_up(self, stores: Stores) -> None:
         names = [leg.plan.name for leg in self._legs] + [plan.name for plan in self.plans]

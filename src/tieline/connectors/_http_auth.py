@@ -12,16 +12,40 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
+
+from yarl import URL
 
 from tieline.connectors._http_errors import Effect, NotLetIn
 from tieline.errors import AccessRefused, ConfigurationError, Hold, Mistake
 from tieline.settings import Secret, SystemSettings
 
-if TYPE_CHECKING:
-    from tieline.connectors._http import Http
-
 _WAYS: Final = "bearer · user and password · key and header · key and query · login, user and password"
+
+
+class Door(Protocol):
+    """What a way in may do with the session that it opens: `tieline.connectors._http.Http`."""
+
+    base: URL
+
+    def forget_cookies(self) -> None:
+        """Begin as a stranger."""
+
+    def cookie(self, name: str) -> str:
+        """A cookie's value, empty where there is none."""
+
+    async def send(
+        self,
+        method: str,
+        place: str | URL,
+        effect: Effect,
+        *,
+        body: Any = None,
+        form: bool = False,
+        headers: Mapping[str, str] | None = None,
+        called: str = "",
+    ) -> Any:
+        """One call without any login."""
 
 
 class Auth(Protocol):
@@ -41,7 +65,7 @@ class Auth(Protocol):
     def query(self) -> Mapping[str, str]:
         """Sent with each call."""
 
-    async def login(self, http: "Http") -> None:
+    async def login(self, http: Door) -> None:
         """Get in, or in again.
 
         Raises:
@@ -58,7 +82,7 @@ class Sent:
     logs_in: bool = False
     ran_out: frozenset[int] = frozenset()
 
-    async def login(self, http: "Http") -> None:
+    async def login(self, http: Door) -> None:
         """Nothing to fetch."""
 
 
@@ -76,7 +100,7 @@ class CookieLogin:
     logs_in: bool = True
     ran_out: frozenset[int] = frozenset({401, 403})
 
-    async def login(self, http: "Http") -> None:
+    async def login(self, http: Door) -> None:
         """Post the fields; the session keeps the cookies."""
         http.forget_cookies()
         self.headers = {}

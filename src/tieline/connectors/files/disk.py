@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -27,6 +28,8 @@ _UNFINISHED: Final = (
     ".error",
     "~",
 )
+
+_ABANDONED: Final = 3600.0  # seconds
 
 
 def root_of(system: SystemSettings) -> Path:
@@ -108,6 +111,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             beside.unlink()
         raise
     sync_folder(path.parent)
+
+
+def forget_unfinished(folder: Path, pattern: str) -> None:
+    """Take away what writers left half done when they were killed, an hour ago and more."""
+    for path in folder.glob(f".{pattern}.part"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from tieline.connectors.files.resources import Resource
 from tieline.errors import Reject
 
 _ERROR: Final = ".error"
+_LONGEST_NAME: Final = 200
 _LISTED: Final = 100  # bad rows named beside a failed file
 
 
@@ -56,6 +57,7 @@ class Drop:
             Unavailable, AccessRefused: where the folder cannot be used; everything stays as it is.
         """
         try:
+            self._tidy_markers()
             if since is not None:
                 self._leave(msgspec.convert(since, Taken))
             rounds = [*self._rounds(), *self._claim()]
@@ -81,9 +83,10 @@ class Drop:
         folder = self._work / f"{last + 1:08d}-{secrets.token_hex(8)}"
         folder.mkdir()
         for number, path in enumerate(files, 1):
-            path.rename(folder / f"{number:08d}.{path.name}")
-            with suppress(FileNotFoundError):
-                self._marker(path).unlink()
+            path.rename(folder / f"{number:08d}.{_shortened(path.name)}")
+            if self._resource.ready:
+                with suppress(FileNotFoundError):
+                    self._marker(path).unlink()
         sync_folder(folder)
         return [folder]
 
@@ -91,12 +94,26 @@ class Drop:
         state = path.lstat()
         if not stat.S_ISREG(state.st_mode):
             return False
-        if self._resource.ready and not self._marker(path).exists():
-            return False
+        if self._resource.ready:
+            try:
+                if self._marker(path).lstat().st_mtime_ns < state.st_mtime_ns:
+                    return False  # it was for an earlier file of this name
+            except FileNotFoundError:
+                return False
         return not 0 <= time.time() - state.st_mtime < self._resource.settle
 
     def _marker(self, path: Path) -> Path:
-        return path.with_name(path.name + self._resource.ready) if self._resource.ready else path / "none"
+        return path.with_name(path.name + self._resource.ready)
+
+    def _tidy_markers(self) -> None:
+        """Take away markers that a kill has left behind when their files were claimed."""
+        if not self._resource.ready:
+            return
+        for path in (path for folder in self._rounds() for path in _files(folder)):
+            claimed = self._folder / _original(path)
+            if not claimed.exists():
+                with suppress(FileNotFoundError):
+                    self._marker(claimed).unlink()
 
     def _rounds(self) -> list[Path]:
         """Rounds with files, in order; empty ones are tidied away."""
@@ -109,6 +126,8 @@ class Drop:
                     rounds.append(folder)
                 else:
                     with suppress(OSError):
+                        for text in folder.glob(f"*{_ERROR}"):  # of a file that left as its mover was killed
+                            text.unlink()
                         folder.rmdir()
         return rounds
 
@@ -127,9 +146,11 @@ class Drop:
         folder = self._folder / ("failed" if failed else "done")
         folder.mkdir(exist_ok=True)
         target = free_name(folder, _original(path))
+        if failed:  # first, and as a copy: the file stays failed until it stands there with its text
+            target.with_name(target.name + _ERROR).write_bytes(errors.read_bytes())
         path.rename(target)
         if failed:
-            errors.rename(target.with_name(target.name + _ERROR))
+            errors.unlink()
 
     # Reading one
 
@@ -210,6 +231,12 @@ def _number(path: Path) -> int:
 
 def _original(path: Path) -> str:
     return path.name.partition(".")[2]
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for what is put before and behind it: most systems allow 255 bytes."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= _LONGEST_NAME else os.fsdecode(raw[: _LONGEST_NAME - 60] + b"~" + raw[-59:])
 
 
 def _shown(path: Path) -> str:

@@ -86,7 +86,8 @@ class _LineLengths:
 
 
 def _refuse_other_kinds(start: bytes, shown: str, encoding: str) -> None:
-    for mark, kind in _MARKS.items():
-        if start.startswith(mark) and not encoding.replace("_", "-").lower().startswith(kind):
-            remedy = f'say encoding="{kind}"' if kind.startswith("utf") else "export it as text"
-            raise UnreadableFile(shown, f"is {kind}, not {encoding}", remedy)
+    # The mark of UTF-16 begins that of UTF-32, which stands first.
+    kind = next((kind for mark, kind in _MARKS.items() if start.startswith(mark)), "")
+    if kind and not codecs.lookup(encoding).name.startswith(kind):
+        remedy = f'say encoding="{kind}"' if kind.startswith("utf") else "export it as text"
+        raise UnreadableFile(shown, f"is {kind}, not {encoding}", remedy)

@@ -82,7 +82,8 @@ class Resource:
         """The texts of a single id field where all can be ids as they are; None where one needs a closer look."""
         if len(self.keys) != 1 or not texts:
             return None
-        if "" in texts or max(map(len, texts)) > MAX_KEY or not "".join(texts).isascii():
+        whole = "".join(texts)
+        if "" in texts or max(map(len, texts)) > MAX_KEY or not whole.isascii() or "\0" in whole:
             return None
         return texts
 

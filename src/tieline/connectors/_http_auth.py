@@ -43,6 +43,7 @@ class Door(Protocol):
         body: Any = None,
         form: bool = False,
         headers: Mapping[str, str] | None = None,
+        understood: frozenset[int] = frozenset(),
         called: str = "",
     ) -> Any:
         """One call without any login."""

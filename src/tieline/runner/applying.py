@@ -35,13 +35,16 @@ class Holding:
 
 @dataclass(slots=True)
 class Settlement:
-    """What an apply came to, on its way into the ledger."""
+    """What an apply came to, on its way into the ledger.
+
+    A message that is not parked is counted in `counts`, in the commit that moves its position; one
+    that is parked is counted by the ledger commit that removes its row, and by nothing else.
+    """
 
     counts: dict[int, Counter[str]] = field(default_factory=dict)
-    kept_here: Counter[str] = field(default_factory=Counter)  # outcomes of messages that were parked before
     held: list[HeldRow] = field(default_factory=list)
     parked: list[ParkedRow] = field(default_factory=list)
-    unparked: list[tuple[str, bytes]] = field(default_factory=list)
+    unparked: list[tuple[ParkedRow, Outcome]] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
 
@@ -69,8 +72,12 @@ class Behind(RetryLater):
 class Applier(Protocol):
     """One way of bringing a batch into a target."""
 
-    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+    async def apply(
+        self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
+    ) -> None:
         """Apply works and move the holding's positions to `moves` (counts are added here).
+
+        `waiting` is what `Desk.waiting_for` says of the works.
 
         Raises:
             Unavailable, AccessRefused: the target; nothing moved, what was confirmed stays confirmed.
@@ -272,26 +279,24 @@ class Desk:
     def settle(self, decision: Decision, waiting: "Waiting", settlement: Settlement) -> None:
         """Count what needed no writing, and heal parked rows that held has overtaken."""
         for work, outcome in decision.settled:
-            if work.parked is not None:
-                self._unpark(work, outcome, settlement)
-                continue
-            settlement.count(work, outcome)
-            row = waiting.by_key.get(work.message.key)
-            if row is not None and work.held is not None and row.version <= work.held.version:
-                self._heal(row, work.held.message_id, settlement)
+            if work.parked is None:
+                settlement.count(work, outcome)
+            else:
+                settlement.unparked.append((work.parked, self._outcome_of_parked(work, outcome)))
+            if work.held is not None:
+                self._heal(waiting.by_key.get(work.message.key), work.held, work.parked, settlement)
             if outcome in {Outcome.UNCHANGED, Outcome.STALE}:
                 settlement.woken.append(work.message.key)
             elif outcome is Outcome.ECHO:
                 settlement.held.append(self._passed_over(work))
 
-    def _unpark(self, work: Work, outcome: Outcome, settlement: Settlement) -> None:
-        """A parked message turns out to be settled already: same id was counted when held moved."""
-        assert work.parked is not None
-        settlement.unparked.append((work.message.key, work.parked.message_id))
-        settlement.woken.append(work.message.key)
-        if outcome is not Outcome.UNCHANGED or work.held is None:
-            counted = Outcome.SUPERSEDED if outcome is Outcome.STALE else outcome
-            settlement.kept_here[counted] += 1
+    def _outcome_of_parked(self, work: Work, outcome: Outcome) -> Outcome:
+        """A parked message that held has already was applied by us, before a crash kept its row."""
+        if outcome is Outcome.STALE:
+            return Outcome.SUPERSEDED
+        if outcome is Outcome.UNCHANGED and work.held is not None and work.parked is not None:
+            return _became(work.parked, work.held.message_id)
+        return outcome
 
     def _passed_over(self, work: Work) -> HeldRow:
         row = self.held_row(work)
@@ -301,24 +306,39 @@ class Desk:
 
     def done(self, work: Work, row: HeldRow, outcome: Outcome, waiting: "Waiting", into: Settlement) -> None:
         """A message is applied (or filtered, or dropped): count it, keep held, heal and wake."""
-        into.count(work, outcome)
+        if work.parked is None:
+            into.count(work, outcome)
+        else:
+            into.unparked.append((work.parked, outcome))
         into.held.append(row)
         into.woken.append(work.message.key)
-        waits = work.parked or waiting.by_key.get(work.message.key)
-        if waits is not None:
-            self._heal(waits, work.message.id, into)
+        self._heal(waiting.by_key.get(work.message.key), row, work.parked, into)
 
-    def _heal(self, row: ParkedRow, held_id: bytes, into: Settlement) -> None:
-        into.unparked.append((row.key, row.message_id))
-        if row.message_id != held_id:
-            into.kept_here[Outcome.SUPERSEDED] += 1
+    def _heal(self, row: ParkedRow | None, held: HeldRow, own: ParkedRow | None, into: Settlement) -> None:
+        """A parked row that is no newer than what the target has needs nobody any more."""
+        if row is None or row.version > held.version or (own is not None and own.message_id == row.message_id):
+            return
+        into.unparked.append((row, _became(row, held.message_id)))
+
+    def make_good(self, works: Iterable[Work], held: Iterable[HeldRow], waiting: "Waiting") -> Settlement:
+        """The ledger's part of a batch that the target has committed and the ledger has not heard of."""
+        settlement = Settlement(woken=[work.message.key for work in works])
+        for row in held:
+            if row.source == self.leg.source.name:
+                self._heal(waiting.by_key.get(row.key), row, None, settlement)
+        return settlement
 
     def write_down(self, stores: Stores, settlement: Settlement) -> None:
         """The ledger's part of a settlement, inside one of its transactions."""
         leg = self.leg
-        counts = Counter(settlement.kept_here)
+        counts: Counter[str] = Counter()
         if settlement.unparked:
-            stores.parked.remove(leg.name, settlement.unparked)
+            # A person may have edited the row meanwhile: then it is another message, and stays.
+            rows = stores.parked.by_key(leg.name, [row.key for row, _ in settlement.unparked])
+            there = {(row.key, row.message_id) for row in rows}
+            gone = {(r.key, r.message_id): o for r, o in settlement.unparked if (r.key, r.message_id) in there}
+            stores.parked.remove(leg.name, list(gone))
+            counts.update(gone.values())
         if settlement.parked:
             counts[Outcome.SUPERSEDED] += len(stores.parked.put(settlement.parked))
         if settlement.woken:
@@ -337,6 +357,13 @@ class Desk:
             for row in work.others
             if row.message_id and not row.deleted
         ]
+
+
+def _became(row: ParkedRow, held_id: bytes) -> Outcome:
+    """What a parked message came to, by what the target holds of its key now."""
+    if row.message_id != held_id:
+        return Outcome.SUPERSEDED
+    return Outcome.DROPPED if row.decision == "drop" else Outcome.DONE
 
 
 def moved(

@@ -58,10 +58,11 @@ class ClaimedApplier:
         self._claims = not facts.upsert or bool(self._sink.steps)
         self._can_ask = facts.lookup
 
-    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+    async def apply(
+        self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
+    ) -> None:
         """See `Applier`."""
         desk, entity = self._desk, self._desk.leg.entity.__name__
-        waiting = await desk.waiting_for(works)
         held = await self._held(entity, list({w.message.key for w in works}))
         decision = desk.decide(works, held, waiting)
         final = Settlement()

@@ -129,6 +129,11 @@ def _decide_one(
         if message.version <= row.version:
             decision.settled.append((work, Outcome.STALE))
             return
+    claims = [other.claim_version for other in (work.held, *work.others) if other is not None and other.claim]
+    if any(message.version < version for version in claims):
+        # A call with a newer message was begun: it will be settled, and must not be written over.
+        decision.settled.append((work, Outcome.STALE))
+        return
     if work.parked is None and waits is not None and message.version <= waits.version:
         same = waits.message_id == message.id
         if same and waits.position == work.sequence:

@@ -9,7 +9,7 @@ from tieline.entity import Entity, encode, key_of
 from tieline.errors import Reject, TielineError
 from tieline.ledger import Stores
 from tieline.message import Outcome
-from tieline.runner.applying import Behind, Desk, Holding, Settlement, moved
+from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.requests import source_topic
@@ -23,11 +23,12 @@ class ProcessApplier:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+    async def apply(
+        self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
+    ) -> None:
         """See `Applier`."""
         desk, leg = self._desk, self._desk.leg
         entity = leg.entity.__name__
-        waiting = await desk.waiting_for(works)
         keys = list({w.message.key for w in works})
         held = await desk.ledger.transact(lambda s: s.held.get(leg.held_in, entity, keys))
         decision = desk.decide(works, held, waiting)

@@ -17,7 +17,7 @@ from tieline.connector import LegState
 from tieline.errors import AccessRefused, Fenced, Reject, RetryLater, TielineError, Unavailable
 from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
-from tieline.runner.applying import Applier, Desk, Holding
+from tieline.runner.applying import Applier, Desk, Holding, Waiting
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
@@ -25,7 +25,7 @@ from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier
-from tieline.runner.ways import RETIRED, Entities, Handover, drained, leave_way
+from tieline.runner.ways import RETIRED, Entities, Handover, leave_way, relayed
 
 log = structlog.get_logger()
 
@@ -110,11 +110,23 @@ class Leg:
     async def _level(self, row: LegRow, way: Way) -> None:
         """Nothing is left on this way: trim, and leave it where another one follows."""
         await self._trim(way)
-        if way.until is not None and await self._ledger.transact(lambda s: drained(s, self.plan.name, way)):
+        if way.until is not None and await self._drained(way):
             await gap(Gap.SWITCHED)
             await self._ledger.transact(lambda s: leave_way(s, self.plan.name), self._holding.fences())
             log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
             await self._release()
+
+    async def _drained(self, way: Way) -> bool:
+        """Whether a way that is to be left holds nothing for this leg any more, in outbox and engine."""
+        if not await self._ledger.transact(lambda s: relayed(s, way)):
+            return False
+        states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
+        for partition in range(way.partitions):
+            position = states.get(partition, LegState()).position
+            ahead = await self._buses[way.bus].take(way.channel, {partition: position}, most=1, wait=0.0)
+            if ahead and ahead[0].batch.sequence <= (way.until or 0):
+                return False
+        return True
 
     async def _hold(self, way: Way) -> None:
         """Take this worker's share of the way's partitions, starting behind the ledger's positions."""
@@ -140,6 +152,31 @@ class Leg:
         return found, entities
 
     async def _deliver(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
+        works, moves = self._works(deliveries, entities, way)
+        if not works:
+            await self._pass_over(moves)
+        else:
+            waiting = await self._desk.waiting_for(works)
+            if len(deliveries) > 1 and any(_is_parked(work, waiting) for work in works):
+                # Delivered again after a crash: a slice ends with the batch of a message that was parked,
+                # so that a newer one of its key finds it passed, and it is counted once.
+                for delivery in deliveries:
+                    await self._deliver([delivery], entities, way)
+                return
+            try:
+                await self._apply(works, moves, waiting)
+            except TargetAhead as truth:
+                await self._catch_up(deliveries, truth.states, way)
+                return
+        self.progress(self.plan.name, len(works))
+        self._batches += 1
+        if self._batches % _TRIM_EVERY == 0:
+            await self._trim(way)
+
+    def _works(
+        self, deliveries: Sequence[Delivery], entities: Entities, way: Way
+    ) -> tuple[list[Work], dict[int, LegState]]:
+        """The messages that are for this leg and new to it, and where each partition stands behind them."""
         works: list[Work] = []
         moves: dict[int, LegState] = {}
         for delivery in deliveries:
@@ -155,27 +192,16 @@ class Leg:
                 Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
                 for message in batch.messages
             )
-        if works:
-            await self._apply(works, moves)
-        else:
-            await self._pass_over(moves)
-        self.progress(self.plan.name, len(works))
-        self._batches += 1
-        if self._batches % _TRIM_EVERY == 0:
-            await self._trim(way)
+        return works, moves
 
-    async def _apply(self, works: Sequence[Work], moves: Mapping[int, LegState]) -> None:
-        try:
-            if self._outages >= _STUBBORN:
-                await self._one_by_one(works, moves)
-            else:
-                await self._applier.apply(works, moves, self._holding)
-        except TargetAhead as truth:
-            await self._catch_up(truth.states)
-            return
+    async def _apply(self, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting) -> None:
+        if self._outages >= _STUBBORN:
+            await self._one_by_one(works, moves, waiting)
+        else:
+            await self._applier.apply(works, moves, self._holding, waiting)
         self._outages = 0
 
-    async def _one_by_one(self, works: Sequence[Work], moves: Mapping[int, LegState]) -> None:
+    async def _one_by_one(self, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting) -> None:
         """The target is well but this batch keeps failing it: park it all, then try each message alone."""
         waiting = await self._desk.waiting_for(works)
         if moves:
@@ -187,7 +213,7 @@ class Leg:
             return
         for work in works:
             try:
-                await self._applier.apply([work], {}, self._holding)
+                await self._applier.apply([work], {}, self._holding, waiting)
             except Unavailable as error:
                 assert self.plan.connector is not None
                 await self.plan.connector.check()
@@ -198,7 +224,10 @@ class Leg:
         """Move on in the ledger alone; what is parked on the way replaces what was parked before."""
         states = {
             p: msgspec.structs.replace(
-                self._holding.states[p], position=s.position, sequence=s.sequence, token=self._holding.tokens[p]
+                self._holding.states[p],
+                position=max(s.position, self._holding.states[p].position),
+                sequence=max(s.sequence, self._holding.states[p].sequence),
+                token=self._holding.tokens[p],
             )
             for p, s in moves.items()
         }
@@ -210,12 +239,16 @@ class Leg:
         await self._ledger.transact(work, self._holding.fences())
         self._holding.states.update(states)
 
-    async def _catch_up(self, states: dict[int, LegState]) -> None:
-        """The target committed and the ledger did not hear of it: copy, then go on from there."""
-        await self._ledger.transact(
-            lambda s: s.legs.move(self.plan.name, self._holding.channel, states), self._holding.fences()
-        )
-        self._holding.states.update(states)
+    async def _catch_up(self, deliveries: Sequence[Delivery], truth: Mapping[int, LegState], way: Way) -> None:
+        """The target committed and the ledger did not hear of it: make the ledger's part good."""
+        passed = [d for d in deliveries if d.partition in truth and d.position <= truth[d.partition].position]
+        works, moves = self._works(passed, {}, way)
+        if not moves:
+            # The batches are gone already: nobody but this leg can have let go of them.
+            moves = {p: state for p, state in truth.items() if p in self._holding.states}
+        waiting = await self._desk.waiting_for(works)
+        assert isinstance(self._applier, TransactionalApplier)
+        await self._applier.catch_up(works, moves, truth, self._holding, waiting)
 
     async def _trim(self, way: Way) -> None:
         positions = {p: state.position for p, state in self._holding.states.items() if state.position}
@@ -236,7 +269,10 @@ class Leg:
         if not works:
             return False
         self._looked = 0.0
-        await self._apply(works, {})
+        try:
+            await self._apply(works, {}, await self._desk.waiting_for(works))
+        except TargetAhead:
+            return False  # first the batches that the target has passed
         return True
 
     def _again(self, row: ParkedRow, way: Way) -> Work | None:
@@ -310,6 +346,12 @@ class Leg:
             names = [f"{self._holding.lease}/{p}" for p in self._holding.tokens]
             await self._shares.release(names)
         self._holding = Holding("")
+
+
+def _is_parked(work: Work, waiting: Waiting) -> bool:
+    """Whether this very message, as it came with this batch, is parked already."""
+    row = waiting.by_key.get(work.message.key)
+    return row is not None and row.message_id == work.message.id and row.position == work.sequence
 
 
 def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:

@@ -35,19 +35,22 @@ class TransactionalApplier:
     def __init__(self, desk: Desk, connector: Connector) -> None:
         self._desk = desk
         self._connector = connector
+        self._announced: set[tuple[str, int, int]] = set()
 
-    async def apply(self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding) -> None:
+    async def apply(
+        self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
+    ) -> None:
         """See `Applier`.
 
         Raises:
             TargetAhead: where the target has passed what the ledger knows; take again from there.
         """
         desk = self._desk
-        waiting = await desk.waiting_for(works)
         failures: dict[int, TielineError] = {}
         partitions = moves.keys() | {work.partition for work in works}
         tokens = {p: holding.tokens[p] for p in partitions}
-        fence = f"{desk.leg.name}@{holding.channel}"
+        fence = self._fence(holding)
+        await self._announce(fence, tokens)
         while True:
             settlement = Settlement()
             try:
@@ -67,6 +70,38 @@ class TransactionalApplier:
             break
         await gap(Gap.COMMITTED)
         await self._tell_ledger(settlement, new, holding)
+
+    def _fence(self, holding: Holding) -> str:
+        return f"{self._desk.leg.name}@{holding.channel}"
+
+    async def _announce(self, fence: str, tokens: Mapping[int, int]) -> None:
+        """Commit new tokens by themselves, before anything is parked.
+
+        Were a token rolled back with a batch, a thawed predecessor could commit a message that we parked.
+        """
+        new = {(fence, p, token) for p, token in tokens.items()} - self._announced
+        if new:
+            async with self._connector.transaction() as tx:
+                await tx.fence(fence, {p: token for _, p, token in new})
+            self._announced |= new
+
+    async def catch_up(
+        self,
+        works: Sequence[Work],
+        moves: Mapping[int, LegState],
+        truth: Mapping[int, LegState],
+        holding: Holding,
+        waiting: Waiting,
+    ) -> None:
+        """Bring the ledger to where the target is: healing, waking, positions and counts."""
+        desk = self._desk
+        async with self._connector.transaction() as tx:
+            held = await tx.held(desk.leg.entity.__name__, list({w.message.key for w in works}))
+        new = {
+            p: msgspec.structs.replace(truth[p], position=to.position, sequence=to.sequence)
+            for p, to in moves.items()
+        }
+        await self._tell_ledger(desk.make_good(works, held, waiting), new, holding)
 
     async def _write(
         self,

@@ -91,6 +91,7 @@ class Publisher:
         self._kept = []
         if not batches:
             return
+        _exclude(stores, plan.name)
         legs = [leg for leg in stores.legs.of_source(plan.name) if leg.paused != RETIRED]
         ways = {leg.ways[-1].channel: leg.ways[-1] for leg in legs}
         for way in ways.values():
@@ -133,6 +134,7 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
     """
     said: list[str] = []
     for plan in plans:
+        _exclude(stores, plan.name)
         sequence = stores.sources.get(plan.name).sequence
         for leg in plan.legs:
             wish = msgspec.structs.replace(wished_way(leg), after=sequence)
@@ -154,6 +156,11 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
                 wish = row.ways[-1]
             _declare(stores, leg.name, wish, publisher)
     return said
+
+
+def _exclude(stores: Stores, source: str) -> None:
+    """Readers publish, and legs change their ways, one after the other: both lock the same row first."""
+    stores.notes.put(f"ways/{source}", True)
 
 
 def _begin(stores: Stores, leg: LegPlan, way: Way) -> None:
@@ -188,17 +195,12 @@ def retire(stores: Stores, claimed: set[str]) -> list[str]:
     return [row.leg for row in gone]
 
 
-def drained(stores: Stores, leg: str, way: Way) -> bool:
-    """Whether a way that is to be left holds nothing for this leg any more."""
-    if way.until is None:
-        return False
-    states = stores.legs.states(leg, way.channel)
-    for partition in range(way.partitions):
-        position = states.get(partition, LegState()).position
-        ahead = stores.channels.read(way.channel, {partition: position}, 1)
-        if ahead and ahead[0].sequence <= way.until:
-            return False
-    return True
+def relayed(stores: Stores, way: Way) -> bool:
+    """Whether no batch of a way that is to be left waits in the outbox of an engine elsewhere."""
+    box = outbox(way.channel)
+    state = stores.legs.states(f"relay:{way.channel}", box).get(0, LegState())
+    ahead = stores.channels.read(box, {0: state.position}, 1)
+    return not ahead or (way.until is not None and ahead[0].sequence > way.until)
 
 
 def leave_way(stores: Stores, leg: str) -> None:

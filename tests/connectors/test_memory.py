@@ -12,6 +12,7 @@ from tieline.connectors.memory import Memory, MemoryConnector, Store, Table
 from tieline.errors import ConfigurationError, Fenced, InDoubt, Reject, Unavailable
 from tieline.message import Version
 from tieline.settings import SystemSettings
+from tieline.testing.connector import ConnectorSuite, Counterpart
 
 URL = "memory://shop"
 
@@ -242,3 +243,46 @@ def test_switches_show_in_the_capabilities() -> None:
     less = opened(transactional=False, upsert=False, incremental=False, lookup=False, lists_keys=False)
     facts = less.capabilities("orders")
     assert not any((facts.transactional, facts.upsert, facts.incremental, facts.ordered, facts.lookup, facts.keys))
+
+
+def counterpart_of(**switches: Any) -> Counterpart:
+    """Orders in memory, in pages of forty."""
+    behind = memory.store(URL)
+
+    def refused(record: dict[str, Any]) -> str | None:
+        return "this note is not allowed" if record.get("note") == "spoiled" else None
+
+    class Gone(Memory):
+        def open(self, system: SystemSettings) -> MemoryConnector:
+            connector = super().open(system)
+            if system.url == "memory://gone":
+                connector.store.failure = Unavailable("nobody is there")
+            return connector
+
+    return Counterpart(
+        connector=Gone(orders=Table(id="number", page=40, refuses=refused, **switches)),
+        system=SystemSettings("shop", URL),
+        put=lambda record: behind.put("orders", record, "number"),
+        drop=lambda id: behind.drop("orders", id),
+        rows=lambda: behind.rows("orders"),
+        gone=SystemSettings("shop", "memory://gone"),
+        spoil=lambda record: record | {"note": "spoiled"},
+    )
+
+
+class TestMemory(ConnectorSuite):
+    @pytest.fixture
+    def counterpart(self) -> Counterpart:
+        return counterpart_of()
+
+
+class TestMemoryThatOnlyCreatesFromSnapshots(ConnectorSuite):
+    @pytest.fixture
+    def counterpart(self) -> Counterpart:
+        return counterpart_of(incremental=False, upsert=False, transactional=False, lookup=False)
+
+
+class TestMemoryThatTellsDeletesWithoutOrder(ConnectorSuite):
+    @pytest.fixture
+    def counterpart(self) -> Counterpart:
+        return counterpart_of(ordered=False, tells_deletes=True, lists_keys=False)

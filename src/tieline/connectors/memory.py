@@ -306,7 +306,8 @@ class MemoryConnector:
             yield page
 
     async def _read_by_counter(self, resource: str, table: Table, after: int) -> AsyncIterator[Page]:
-        while True:
+        more = True
+        while more:
             await self.store.moment(f"{resource}.read")
             rows = self.store.contents.table(resource)
             moved = [(at, id) for id, at in rows.changed.items() if at > after]
@@ -314,6 +315,7 @@ class MemoryConnector:
                 moved += [(at, id) for id, at in rows.gone.items() if at > after]
             if not moved:
                 return
+            more = len(moved) > table.page  # else who changes rows while it reads would never be done
             moved = sorted(moved)[: table.page]
             after = moved[-1][0]
             yield self._page(rows, [id for _, id in moved], after)

@@ -179,7 +179,7 @@ class SqlConnector:
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
         try:
-            async with self._writing.transaction(lambda _: None) as turn:
+            async with self._writing.transaction() as turn:
                 results = await turn.run(partial(self._write, resource=resource, changes=changes))
         except CommitLost as error:
             return [Result(change.target_id, error=InDoubt(str(error))) for change in changes]
@@ -194,8 +194,12 @@ class SqlConnector:
     async def transaction(self) -> AsyncIterator["SqlTransaction"]:
         if not self._held:
             raise ConfigurationError(Mistake(self._where, "it keeps no held table", "set held = true"))
-        async with self._writing.transaction(self._keeping.prepare) as turn:
-            yield SqlTransaction(turn, self._keeping, self._write)
+        try:
+            async with self._writing.transaction() as turn:
+                yield SqlTransaction(turn, self._keeping, self._write)
+        except BaseException:
+            self._keeping.forget()
+            raise
 
     async def close(self) -> None:
         await self._reading.close()
@@ -249,7 +253,7 @@ class SqlTransaction:
         return states
 
     async def held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
-        return await self._turn.run(partial(self._keeping.load, entity=entity, keys=keys))
+        return await self._turn.run(partial(self._keeping.load, entity=entity, keys=keys), writing=False)
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
         return await self._turn.run(lambda session: self._write(session, resource, changes))

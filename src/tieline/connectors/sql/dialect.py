@@ -27,7 +27,10 @@ class Session(Protocol):
         """Run a statement."""
 
     def begin(self, *, writing: bool) -> None:
-        """Begin a transaction, dropping one that was left open; a reading one sees one moment."""
+        """Begin a transaction, dropping one that was left open.
+
+        One that does not write yet takes no lock; on a connection for reading it sees one moment.
+        """
 
     def commit(self) -> None:
         """Commit it."""
@@ -132,8 +135,11 @@ class Dialect(Protocol):
     ) -> None:
         """Delete the rows whose columns hold one of these rows of values."""
 
-    def create(self, session: Session, table: str, columns: Mapping[str, Kind], key: Sequence[str]) -> Relation:
-        """Make a table of Tieline's own, if it is not there, and describe it.
+    def own(self, table: str) -> Name:
+        """Where a table of Tieline's own stands."""
+
+    def create(self, session: Session, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
+        """Make a table of Tieline's own, inside a transaction.
 
         Raises:
             AccessRefused: with what to ask of the database's owner.

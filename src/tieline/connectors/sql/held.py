@@ -8,7 +8,7 @@ import msgspec
 from tieline.connector import HeldRow, LegState
 from tieline.connectors.sql.dialect import Dialect, Session
 from tieline.connectors.sql.shape import Column, Kind, Relation
-from tieline.errors import Fenced
+from tieline.errors import Fenced, RetryLater
 from tieline.message import Version
 
 _HELD: Final = {
@@ -41,6 +41,11 @@ _LEG: Final = {
 _LEG_KEY: Final = ("target", "leg", "partition")
 
 
+_HELD_NAME: Final = "tieline_held"
+_LEG_NAME: Final = "tieline_leg"
+_TABLES: Final = {_HELD_NAME: (_HELD, _HELD_KEY), _LEG_NAME: (_LEG, _LEG_KEY)}
+
+
 class _Claim(msgspec.Struct, frozen=True, array_like=True):
     id: bytes
     at: float
@@ -58,33 +63,39 @@ class Keeping:
     def __init__(self, dialect: Dialect, system: str) -> None:
         self.dialect = dialect
         self.system = system
-        self._tables: tuple[Relation, Relation] | None = None
+        self._known: dict[str, Relation] = {}
 
-    def prepare(self, session: Session) -> None:
-        """Make the tables if they are not there; outside any transaction, at first use."""
-        if self._tables is None:
-            held = self.dialect.create(session, "tieline_held", _HELD, _HELD_KEY)
-            self._tables = held, self.dialect.create(session, "tieline_leg", _LEG, _LEG_KEY)
+    def forget(self) -> None:
+        """Look at the tables again: they may have been made in a transaction that was rolled back."""
+        self._known.clear()
 
-    @property
-    def held(self) -> Relation:
-        """The held table; there after `prepare`."""
-        assert self._tables is not None
-        return self._tables[0]
+    def _table(self, session: Session, table: str, *, make: bool) -> Relation | None:
+        """One of our tables; in a database that we only read, it is never made."""
+        found = self._known.get(table)
+        if found is None:
+            name = self.dialect.own(table)
+            found = self.dialect.describe(session, name)
+            if found is None and make:
+                self.dialect.create(session, name, *_TABLES[table])
+                found = self.dialect.describe(session, name)
+            if found is not None:
+                self._known[table] = found
+        return found
 
-    @property
-    def legs(self) -> Relation:
-        """The table of fence rows; there after `prepare`."""
-        assert self._tables is not None
-        return self._tables[1]
+    def _made(self, session: Session, table: str) -> Relation:
+        found = self._table(session, table, make=True)
+        if found is None:
+            raise RetryLater(f"{'.'.join(self.dialect.own(table))} was dropped as soon as it was made")
+        return found
 
     def load(self, session: Session, entity: str, keys: Sequence[str]) -> list[HeldRow]:
         """The held rows of these keys, of every source."""
         given = {_storable(key): key for key in keys}
-        if not given:
+        held = self._table(session, _HELD_NAME, make=False)
+        if held is None or not given:
             return []
         sql, parameters = self.dialect.probe(
-            self.held, _HELD_READ, self._fixed(self.held, entity), self.held.columns["key"], list(given)
+            held, _HELD_READ, self._fixed(held, entity), held.columns["key"], list(given)
         )
         rows = session.rows(sql, parameters)
         return [
@@ -129,7 +140,8 @@ class Keeping:
             )
             for row in last.values()
         ]
-        self.dialect.merge(session, self.held, self.held.pick(_HELD_KEY), self.held.pick(tuple(_HELD)), given)
+        held = self._made(session, _HELD_NAME)
+        self.dialect.merge(session, held, held.pick(_HELD_KEY), held.pick(tuple(_HELD)), given)
 
     def fence(self, session: Session, leg: str, tokens: Mapping[int, int]) -> dict[int, LegState]:
         """Lock the leg's rows, in the order of their partitions, and write the tokens into them.
@@ -141,8 +153,9 @@ class Keeping:
         if len(found) < len(tokens):
             # Only the key: where another transaction makes the row first, nothing of it is overwritten.
             new = [(self.system, leg, partition) for partition in sorted(tokens) if partition not in found]
-            key = self.legs.pick(_LEG_KEY)
-            self.dialect.merge(session, self.legs, key, key, new)
+            legs = self._made(session, _LEG_NAME)
+            key = legs.pick(_LEG_KEY)
+            self.dialect.merge(session, legs, key, key, new)
             found = self._locked(session, leg, sorted(tokens))
         for partition, state in found.items():
             if state.token > tokens[partition]:
@@ -170,16 +183,17 @@ class Keeping:
         return list(zip(relation.pick(relation.primary[:2]), (self.system, second), strict=True))
 
     def _locked(self, session: Session, leg: str, partitions: Sequence[int]) -> dict[int, LegState]:
+        legs = self._made(session, _LEG_NAME)
         if not partitions:
             return {}
-        columns = self.legs.pick(("partition",))
+        columns = legs.pick(("partition",))
         among, parameters = self.dialect.among(columns, [(partition,) for partition in partitions], 3)
-        marks = [self.dialect.mark(n, self.legs.columns[name]) for n, name in enumerate(_LEG_KEY[:2], 1)]
+        fixed = self._fixed(legs, leg)
+        same = " and ".join(f"{one.sql} = {self.dialect.mark(n, one)}" for n, (one, _) in enumerate(fixed, 1))
         rows = session.rows(
-            f"select partition, position, sequence, token, counts from {self.legs.sql} "
-            f"where target = {marks[0]} and leg = {marks[1]} and {among} order by partition"
-            f"{' for update' if self.dialect.locks_rows else ''}",
-            [self.system, leg, *parameters],
+            f"select partition, position, sequence, token, counts from {legs.sql} where {same} and {among} "
+            f"order by partition{' for update' if self.dialect.locks_rows else ''}",
+            [*(value for _, value in fixed), *parameters],
         )
         return {
             partition: LegState(position, sequence, token, _decode_counts(counts or "{}"))
@@ -191,7 +205,8 @@ class Keeping:
             (self.system, leg, partition, state.token, state.position, state.sequence, _encode(state.counts).decode())
             for partition, state in sorted(states.items())
         ]
-        self.dialect.merge(session, self.legs, self.legs.pick(_LEG_KEY), self.legs.pick(tuple(_LEG)), rows)
+        legs = self._made(session, _LEG_NAME)
+        self.dialect.merge(session, legs, legs.pick(_LEG_KEY), legs.pick(tuple(_LEG)), rows)
 
 
 def _storable(key: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from tieline.connectors.sql.dialect import Dialect, Session
@@ -35,16 +36,16 @@ class Lane:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, repeatable)
 
     @asynccontextmanager
-    async def transaction(self, prepare: Callable[[Session], None]) -> AsyncIterator["Turn"]:
-        """A turn at the connection, in a transaction; who comes later waits.
+    async def transaction(self) -> AsyncIterator["Turn"]:
+        """A turn at the connection, in a transaction that begins with its first work; others wait.
 
-        `prepare` runs before it begins. It is committed on leaving and rolled back on any error.
+        It is committed on leaving, and rolled back on any error.
         """
         async with self._turn:
+            turn = Turn(self)
             try:
-                turn = Turn(self, await self.run(lambda session: _begin(session, prepare), repeatable=True))
                 yield turn
-                await turn.run(self._commit)
+                await turn.commit()
             except BaseException:
                 # Queued on the same thread, so that it comes after work whose caller was cancelled.
                 await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._let_go))
@@ -80,7 +81,12 @@ class Lane:
                 self._let_go()
             raise problem from error
 
-    def _commit(self, session: Session) -> None:
+    def commit(self, session: Session) -> None:
+        """Commit what the session has begun; runs on the thread.
+
+        Raises:
+            CommitLost: when nobody can tell whether that happened.
+        """
         try:
             session.commit()
         except self._dialect.errors as error:
@@ -106,26 +112,31 @@ class Lane:
 class Turn:
     """A transaction's hold on its connection: what runs here runs inside it, or not at all."""
 
-    def __init__(self, lane: Lane, session: Session) -> None:
+    def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._session = session
+        self._session: Session | None = None
 
-    async def run(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in the transaction.
+    async def run(self, work: Callable[[Session], T], *, writing: bool = True) -> T:
+        """Run `work` in the transaction; the first work says whether it begins as a writer's.
 
         Raises:
             Unavailable: also when the connection broke earlier; a new one is in no transaction.
         """
+        if self._session is None:
+            self._session = await self._lane.run(partial(_begin, writing=writing), repeatable=True)
+        return await self._lane.run(partial(self._inside, work))
 
-        def inside(session: Session) -> T:
-            if session is not self._session:
-                raise Unavailable("the connection broke inside the transaction")
-            return work(session)
+    async def commit(self) -> None:
+        """Commit, if anything was begun."""
+        if self._session is not None:
+            await self._lane.run(partial(self._inside, self._lane.commit))
 
-        return await self._lane.run(inside)
+    def _inside(self, work: Callable[[Session], T], session: Session) -> T:
+        if session is not self._session:
+            raise Unavailable("the connection broke inside the transaction")
+        return work(session)
 
 
-def _begin(session: Session, prepare: Callable[[Session], None]) -> Session:
-    prepare(session)
-    session.begin(writing=True)
+def _begin(session: Session, writing: bool) -> Session:
+    session.begin(writing=writing)
     return session

@@ -120,6 +120,7 @@ class PostgresqlSession:
             keepalives_idle=30,
             tcp_user_timeout=int(timeout * 1_000),
         )
+        self._writing = writing
         adapters = self._connection.adapters
         for name in _AS_TEXT:
             adapters.register_loader(name, TextLoader)
@@ -181,7 +182,8 @@ class PostgresqlSession:
 
     def begin(self, *, writing: bool) -> None:
         self.rollback()
-        self._connection.execute("begin" if writing else "begin isolation level repeatable read read only")
+        plain = writing or self._writing
+        self._connection.execute("begin" if plain else "begin isolation level repeatable read read only")
 
     def commit(self) -> None:
         self._connection.execute("commit")
@@ -419,33 +421,21 @@ class Postgresql:
         belongs, parameters = self.among(columns, values, 1)
         session.run(f"delete from {relation.sql} where {belongs}", parameters)
 
-    def create(self, session: Any, table: str, columns: Mapping[str, Kind], key: Sequence[str]) -> Relation:
-        name = (self._schema, table)
-        found = self.describe(session, name)
-        if found is not None:
-            return found
+    def own(self, table: str) -> Name:
+        return (self._schema, table)
+
+    def create(self, session: Any, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
         listed = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
-        statements = [
-            f"create schema if not exists {quote(self._schema)}",
-            f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)}))",
-        ]
-        session.begin(writing=True)
+        statements = [f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)}))"]
+        session.run(f"select pg_advisory_xact_lock({_LOCK})")
+        if session.rows("select to_regnamespace($1) is null", [quote(self._schema)])[0][0]:
+            statements.insert(0, f"create schema {quote(self._schema)}")
         try:
-            session.run(f"select pg_advisory_xact_lock({_LOCK})")
             for statement in statements:
                 session.run(statement)
-            session.commit()
         except errors.InsufficientPrivilege as error:
-            asked = (
-                f"{'; '.join(statements)}; grant usage on schema {quote(self._schema)} to this user, all on the table"
-            )
-            raise AccessRefused(f"{self._where}: {error}; ask its owner for: {asked}; or set held = false") from error
-        finally:
-            session.rollback()
-        found = self.describe(session, name)
-        if found is None:
-            raise RetryLater(f"{self._where}: {dotted(name)} was dropped as soon as it was made")
-        return found
+            asked = "; ".join([*statements, f"grant usage on schema {quote(self._schema)}, and all on the table"])
+            raise AccessRefused(f"{self._where}: {error}; ask its owner: {asked}; or set held = false") from error
 
     def _source(
         self, session: Any, relation: Relation, columns: Sequence[Column], rows: list[Row], first: int

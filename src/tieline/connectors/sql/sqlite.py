@@ -335,16 +335,14 @@ class Sqlite:
         same = " and ".join(f"{column.sql} = ?" for column in columns)
         session.many(f"delete from {relation.sql} where {same}", values)
 
-    def create(self, session: Any, table: str, columns: Mapping[str, Kind], key: Sequence[str]) -> Relation:
-        name = ("main", table)
+    def own(self, table: str) -> Name:
+        return ("main", table)
+
+    def create(self, session: Any, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
         listed = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
         session.run(
             f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)})) without rowid"
         )
-        found = self.describe(session, name)
-        if found is None:
-            raise RetryLater(f"{self._where}: {table} was dropped as soon as it was made")
-        return found
 
 
 def _leftovers(

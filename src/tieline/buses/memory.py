@@ -21,8 +21,11 @@ class _Partition:
 
 @dataclass(slots=True)
 class _Channel:
+    """A channel; forgotten by all, it keeps the counters, so that positions never go back."""
+
     partitions: list[_Partition]
     subscriptions: dict[str, dict[int, int]] = field(default_factory=dict)
+    declared: bool = True
 
 
 class MemoryBus:
@@ -35,7 +38,11 @@ class MemoryBus:
         self._published = asyncio.Condition()
 
     async def declare(self, channel: str, partitions: int, subscriptions: Sequence[str]) -> None:
-        there = self._channels.setdefault(channel, _Channel([_Partition() for _ in range(partitions)]))
+        there = self._channels.setdefault(channel, _Channel([], declared=False))
+        if not there.declared:
+            known = there.partitions[:partitions]
+            there.partitions = known + [_Partition() for _ in range(partitions - len(known))]
+            there.declared = True
         if len(there.partitions) != partitions:
             what = f"exists with {len(there.partitions)} partitions and is declared with {partitions}"
             remedy = f"declare it with {len(there.partitions)}: the place of a key follows from the number"
@@ -44,10 +51,11 @@ class MemoryBus:
             there.subscriptions.setdefault(subscription, await self.ends(channel))
 
     async def publish(self, channel: str, batch: Batch) -> None:
-        if channel not in self._channels:
+        there = self._declared(channel)
+        if there is None:
             what, remedy = "is not declared", "declare it before the first publish"
             raise ConfigurationError(Mistake(f"channel {channel}", what, remedy))
-        partitions = self._channels[channel].partitions
+        partitions = there.partitions
         async with self._published:
             for number, part in split(batch, len(partitions)).items():
                 partition = partitions[number]
@@ -66,9 +74,10 @@ class MemoryBus:
 
     def _look(self, channel: str, after: Mapping[int, int], most: int) -> list[Delivery]:
         """What follows, partition by partition in turn, until there is enough."""
-        if channel not in self._channels:
+        there = self._declared(channel)
+        if there is None:
             return []
-        partitions = self._channels[channel].partitions
+        partitions = there.partitions
         places = {n: max(at, partitions[n].trimmed) for n, at in after.items() if n < len(partitions)}
         found: list[Delivery] = []
         messages = 0
@@ -87,7 +96,7 @@ class MemoryBus:
         return found
 
     async def done(self, channel: str, subscription: str, positions: Mapping[int, int]) -> None:
-        there = self._channels.get(channel)
+        there = self._declared(channel)
         if there is None or subscription not in there.subscriptions:
             return
         own = there.subscriptions[subscription]
@@ -100,26 +109,33 @@ class MemoryBus:
             partition.trimmed = max(partition.trimmed, needless)
 
     async def ends(self, channel: str) -> dict[int, int]:
-        there = self._channels.get(channel)
+        there = self._declared(channel)
         return {} if there is None else {number: partition.last for number, partition in enumerate(there.partitions)}
 
     async def depth(self, channel: str, after: Mapping[int, int]) -> int:
-        if channel not in self._channels:
+        there = self._declared(channel)
+        if there is None:
             return 0
-        partitions = self._channels[channel].partitions
         return sum(
             len(batch.messages)
             for number, at in after.items()
-            for position, batch in partitions[number].kept.items()
+            for position, batch in there.partitions[number].kept.items()
             if position > at
         )
 
     async def forget(self, channel: str, subscription: str) -> None:
-        there = self._channels.get(channel)
+        there = self._declared(channel)
         if there is None or there.subscriptions.pop(subscription, None) is None:
             return
         if not there.subscriptions:
-            del self._channels[channel]
+            there.declared = False
+            for partition in there.partitions:
+                partition.kept.clear()
+                partition.trimmed = partition.last
 
     async def close(self) -> None:
         self._channels.clear()
+
+    def _declared(self, channel: str) -> _Channel | None:
+        there = self._channels.get(channel)
+        return there if there is not None and there.declared else None

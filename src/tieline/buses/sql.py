@@ -1,5 +1,6 @@
 """The bus inside a ledger's own store: nothing to run beside it, and publishing can be part of its commit."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from tieline.bus import BusCapabilities, Delivery, Guarantee
@@ -66,11 +67,12 @@ class SqlBus:
         def look(stores: Stores) -> list[Kept]:
             return stores.channels.read(channel, after, most)
 
+        clock = asyncio.get_running_loop().time
+        until = clock() + wait
         rung = self._ledger.rung
-        found = await self._ledger.transact(look)
-        if not found and wait > 0:
-            await self._ledger.wait([channel], wait, rung)
-            found = await self._ledger.transact(look)
+        while not (found := await self._ledger.transact(look)) and (left := until - clock()) > 0:
+            await self._ledger.wait([channel], left, rung)
+            rung = self._ledger.rung
         return [Delivery(kept.partition, kept.position, unpack(kept.data)) for kept in found]
 
     async def done(self, channel: str, subscription: str, positions: Mapping[int, int]) -> None:

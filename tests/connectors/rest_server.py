@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -340,8 +340,19 @@ def stamp(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_790_000_000 + seconds))
 
 
+class Served(Protocol):
+    """An application that wants to know its port."""
+
+    port: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+S = TypeVar("S", bound=Served)
+
+
 @contextmanager
-def serving(server: Server) -> Iterator[Server]:
+def serving(server: S) -> Iterator[S]:
     """Serve on a free port of this machine, in a thread of its own, until left."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -524,6 +524,22 @@ def test_a_look_up_answers_in_order_and_none_for_what_is_not_there(shop: Server,
     assert found[0]["lines"] == [{"sku": "S3"}] * 2
 
 
+def test_ids_with_a_comma_are_asked_for_one_by_one(shop: Server) -> None:
+    """An id that would look like two in a list is looked up at its own address."""
+    for id in ("1", "2", "1,2"):
+        shop.put({"id": id, "number": f"N{id}"})
+    resource = Resource("/orders/", items="results", many="ids")
+    found = asking(shop, resource, lambda c: c.lookup("orders", ["1,2", "", "2"]))
+    assert [record and record["number"] for record in found] == ["N1,2", None, "N2"]
+
+
+def test_a_list_that_ignores_the_ids_is_found_out(shop: Server) -> None:
+    """Where the parameter for several ids chooses nothing, that is named."""
+    shop.fill(3)
+    with pytest.raises(Hold, match="wrong does not choose records"):
+        asking(shop, Resource("/orders/", items="results", many="wrong"), lambda c: c.lookup("orders", ["2"]))
+
+
 @pytest.mark.parametrize("parameter", ["number", "search"])
 def test_a_look_up_by_field_takes_only_what_equals(shop: Server, parameter: str) -> None:
     """A filter that also finds similar values gives only the equal one."""

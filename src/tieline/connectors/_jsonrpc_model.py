@@ -25,9 +25,8 @@ class Model:
     """One model. `fields` are what is read, ``party.code`` reaching into another model.
 
     `match` is the field that finds a row which has no known id yet. `domain` says which rows there
-    are, in Tryton's notation. `page` is the number of rows read at once, `overlap` how many seconds
-    before its checkpoint a reading begins, where the operator's setting does not say. `actions` are
-    the steps that may be called. Lists of children are replaced only while the field `state`, where
+    are, in Tryton's notation. `page` is the number of rows read at once. `actions` are the steps that may
+    be called. Lists of children are replaced only while the field `state`, where
     the model has it, holds one of `draft`. `create_only` are fields that are given when a row is made
     and left alone afterwards.
     """
@@ -38,7 +37,6 @@ class Model:
     children: Mapping[str, Child] = dataclasses.field(default_factory=dict)
     domain: Sequence[Any] = ()
     page: int = 200
-    overlap: float = 300.0
     actions: Sequence[str] = ()
     writes: bool = True
     state: str = "state"

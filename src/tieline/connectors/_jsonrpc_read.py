@@ -29,14 +29,18 @@ class Reader:
     async def changed(self, since: Checkpoint, overlap: timedelta, filters: Mapping[str, Any]) -> AsyncIterator[Page]:
         """Pages of what was created or written since a checkpoint; of everything where there is none."""
         domain = [*self._model.domain, *([name, "=", value] for name, value in filters.items())]
-        places: dict[str, Place | None] = dict.fromkeys(_passes(self._model))
+        passes = _passes(self._model)
+        places: dict[str, Place | None]
         if since is None:
             started = (self._remote.answered.replace(tzinfo=None).isoformat(), 0)
-            places |= {name: started for name in places if "." in name}
+            places = {name: started if "." in name else None for name in passes}
+            reached = dict(places)
             async for page, _ in self._rows([*domain, *_NEVER_TOUCHED], "", None):
                 yield page
         else:
-            places |= {name: _from(place, overlap) for name, place in since.items()}
+            places = {name: _from(since.get(name), overlap) for name in passes}
+            # What the overlap shows again does not move the checkpoint back.
+            reached = {name: _from(since.get(name), timedelta()) for name in passes}
         # What was only created comes first: a row that is written meanwhile is met in the second pass.
         for name in list(places):
             child, _, column = name.rpartition(".")
@@ -46,9 +50,9 @@ class Reader:
                 only = _NEVER_WRITTEN if column == "create_date" else []
                 pages = self._rows([*domain, *only], column, places[name])
             async for page, place in pages:
-                places[name] = place
-                reached = {pass_: None if at is None else list(at) for pass_, at in places.items()}
-                yield Page(page.ids, page.records, reached, bad=page.bad)
+                reached[name] = max(filter(None, (reached[name], place)))
+                checkpoint = {pass_: None if at is None else list(at) for pass_, at in reached.items()}
+                yield Page(page.ids, page.records, checkpoint, bad=page.bad)
 
     async def page(self, ids: Sequence[int], column: str = "") -> Page:
         """The rows with these ids, in this order; where one cannot be read, the others can."""

@@ -27,6 +27,7 @@ from tieline.errors import Hold, Reject, RetryLater, Unavailable
 
 _ROUNDS: Final = 3
 _STEPS_BACK: Final = 20
+_SHORT: Final = 5  # short pages in a row that are the end, though each had something new
 _PAUSES: Final = (0.5, 2.0)  # seconds before a later page is asked for again
 _NOT_FOUND: Final = frozenset({404, 410})
 
@@ -112,7 +113,8 @@ class Listing:
         raise RetryLater(f"{self._path}: rows left the list each of the {_ROUNDS} times it was read")
 
     async def _by_offset(self, paging: Offset) -> AsyncIterator[Piece]:
-        start, last, largest, back = 0, "", 2, 0
+        start, last, back = 0, "", 0
+        largest, short = 2, 0  # rows of the largest page so far; pages in a row that were shorter
         known: set[str] = set()  # ids of the page before
         while True:
             piece, answer = await self._ask(paging.at(start), later=start > 0)
@@ -126,15 +128,16 @@ class Listing:
             if not answer.items:
                 return
             largest = max(largest, answer.items)
+            short = short + 1 if answer.items < largest else 0
             fresh = _without(piece, known)
             if fresh.ids or fresh.bad:
                 yield fresh
-            elif ids[-1] == last and answer.items < largest:
+            elif short and ids[-1] == last:
                 return
             else:
                 back += 1
             start += answer.items
-            if answer.total is not None and start >= answer.total:
+            if short > _SHORT or (answer.total is not None and start >= answer.total):
                 return
             # The next page begins with the last row that has an id, unless nothing would be gained by it.
             known, last = set(), ""

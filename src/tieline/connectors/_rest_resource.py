@@ -29,15 +29,13 @@ class Link:
 class Since:
     """How a list is asked for what changed: `?{parameter}={newest value of field so far}`.
 
-    `field` holds a time (ISO 8601) or a number. `sort` is the query that orders the list by it,
-    ascending. `overlap` is how far before the newest value to begin again, in seconds (or in the
-    number's unit), where the operator's setting does not say.
+    `field` holds a time (ISO 8601) or a number; the source's overlap is in seconds, or in the number's
+    unit. `sort` is the query that orders the list by it, ascending.
     """
 
     parameter: str
     field: str
     sort: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    overlap: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,8 @@ class Resource:
     Writing: `create`, `update` and `delete` say what the interface takes; `match` is the field (among
     `filters`) that finds a record which has no known id yet; `etag` sends the version tag as If-Match;
     `idempotency` names the header by which the system knows a create it has done; `wrap` is the path
-    under which a single record stands in a body, also when read; `actions` maps a step to its path below the item's.
+    under which a single record stands in a body, also when read; `actions` maps a step to its path
+    below the item's.
     """
 
     path: str

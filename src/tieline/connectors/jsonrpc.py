@@ -133,7 +133,7 @@ class JsonRpcConnector:
         model = self._models[resource]
         await self._verify(model)
         filters = dict(scope or {})
-        overlap = timedelta(seconds=float(filters.pop("overlap", model.overlap)))
+        overlap = timedelta(seconds=float(filters.pop("overlap", 0.0)))
         async for page in Reader(self._remote, model).changed(since, overlap, filters):
             yield page
 

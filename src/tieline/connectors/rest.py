@@ -40,12 +40,15 @@ from tieline.connectors._http import Decimals, Http, together
 from tieline.connectors._http_errors import Effect
 from tieline.connectors._listing import Listing, listed
 from tieline.connectors._paging import (
+    Answer,
+    Ask,
     CursorToken,
     LinkHeader,
     NextUrl,
     Offset,
     OnePage,
     PageNumber,
+    Paging,
     at,
     shifts,
 )
@@ -56,6 +59,8 @@ from tieline.errors import ConfigurationError, Hold, Mistake, Reject
 from tieline.settings import SystemSettings
 
 __all__ = [
+    "Answer",
+    "Ask",
     "CursorToken",
     "Link",
     "LinkHeader",
@@ -63,6 +68,7 @@ __all__ = [
     "Offset",
     "OnePage",
     "PageNumber",
+    "Paging",
     "Resource",
     "Rest",
     "Since",
@@ -178,12 +184,12 @@ class RestConnector:
     ) -> AsyncIterator[Page]:
         declared = self._rest.resources[resource]
         filters = dict(scope or {})
-        overlap = filters.pop("overlap", None)
+        overlap = float(filters.pop("overlap", 0.0))
         query = {**declared.query, **self._filtered(resource, filters)}
         newest = None
         if declared.since is not None:
             newest = _Newest(declared.since, since, bounded=not self.capabilities(resource).ordered)
-            query |= newest.query(declared.since.overlap if overlap is None else float(overlap))
+            query |= newest.query(overlap)
         listing = self._listing(resource, query)
         async for piece in listing.pages():
             checkpoint = None if newest is None else newest.after(piece.records, listing.started)
@@ -203,7 +209,7 @@ class RestConnector:
 
     async def lookup(self, resource: str, ids: Sequence[str], by: str | None = None) -> list[Record | None]:
         declared = self._rest.resources[resource]
-        wanted = list(dict.fromkeys(ids))
+        wanted = [id for id in dict.fromkeys(ids) if id]
         if by is not None and by != declared.id:
             rows = await together(self._matching(resource, by, value) for value in wanted)
             found = {value: min(row.items()) for value, row in zip(wanted, rows, strict=True) if row}
@@ -268,10 +274,17 @@ class RestConnector:
         """The records with these ids, by lists of some of them at a time."""
         query = self._rest.resources[resource].query
         found: dict[str, tuple[str, Record]] = {}
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            part = ids[start : start + _IDS_AT_ONCE]
+        plain = [id for id in ids if "," not in id]
+        for start in range(0, len(plain), _IDS_AT_ONCE):
+            part = plain[start : start + _IDS_AT_ONCE]
             async for piece in self._listing(resource, {**query, parameter: ",".join(part)}).pages():
+                if not set(part).issuperset(piece.ids):
+                    raise Hold(f"{self._system}.{resource}: {parameter} does not choose records → correct many=…")
                 found.update((id, (id, record)) for id, record in zip(piece.ids, piece.records, strict=True))
+        for id in set(ids).difference(plain):
+            record = await self._item(resource, id)
+            if record is not None:
+                found[id] = (id, record)
         return found
 
     async def _item(self, resource: str, id: str) -> Record | None:

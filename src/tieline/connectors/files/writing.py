@@ -1,6 +1,7 @@
 """Records as text: a CSV row's values, a JSON line, and what cannot be written as either."""
 
 import csv
+import decimal
 import enum
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,14 @@ from uuid import UUID
 import msgspec
 
 from tieline.connector import Record
+from tieline.connectors.files.part import LONGEST_LINE
 from tieline.connectors.files.resources import Csv, JsonLines, Resource
 from tieline.errors import Reject
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_POINT: Final = Decimal("0.1")
+_WIDE: Final = decimal.Context(prec=1000)
+LONGEST_FIELD: Final = csv.field_size_limit() - 1
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -53,7 +58,9 @@ class CsvFormat:
 
     def prepare(self, record: Record) -> Record:
         """Every value as text."""
-        return {name: self._text(name, value) for name, value in record.items()}
+        texts = {name: self._text(name, value) for name, value in record.items()}
+        _refuse_long(sum(map(len, texts.values())) * 4)  # bytes at most, in any encoding
+        return texts
 
     def rows(self, file: BinaryIO, columns: Sequence[str]) -> "CsvRows":
         """Begin with the header."""
@@ -63,6 +70,8 @@ class CsvFormat:
         text = _as_text(name, value)
         if self._csv.escape_formulas and isinstance(value, str) and text.startswith(_FORMULA):
             text = f"'{text}"
+        if len(text) > LONGEST_FIELD:
+            raise Reject(f"a CSV field holds at most {LONGEST_FIELD:,} characters", field=name, value=value)
         if "\0" in text:
             raise Reject("a CSV file holds no NUL character", field=name, value=value)
         if not self._csv.quote and not {self._csv.delimiter, "\n", "\r"}.isdisjoint(text):
@@ -79,16 +88,23 @@ class CsvRows:
     """Rows of one CSV file."""
 
     def __init__(self, file: BinaryIO, csv_: Csv, columns: Sequence[str]) -> None:
-        self._text = TextIOWrapper(file, csv_.encoding, newline="", write_through=False)
-        quoting = {"quotechar": csv_.quote} if csv_.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-        options: dict[str, Any] = {"delimiter": csv_.delimiter, "lineterminator": csv_.newline, **quoting}
-        self._rows = csv.DictWriter(self._text, columns, restval="", extrasaction="raise", **options)
+        self._text = TextIOWrapper(file, csv_.encoding, newline="")
+        self._columns = columns
+        options: dict[str, Any] = {"delimiter": csv_.delimiter, "lineterminator": csv_.newline}
+        if csv_.quote:
+            self._plain = csv.writer(self._text, quotechar=csv_.quote, **options)
+            # A lone carriage return ends a line for whoever reads, and is not quoted by itself.
+            self._quoted = csv.writer(self._text, quotechar=csv_.quote, quoting=csv.QUOTE_ALL, **options)
+        else:
+            self._plain = self._quoted = csv.writer(self._text, quoting=csv.QUOTE_NONE, quotechar=None, **options)
         if csv_.header:
-            self._rows.writeheader()
+            self._plain.writerow(columns)
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write prepared records."""
-        self._rows.writerows(records)
+        for record in records:
+            row = [record.get(column, "") for column in self._columns]
+            (self._quoted if "\r" in "".join(row) else self._plain).writerow(row)
 
     def end(self) -> None:
         """Hand everything to the file."""
@@ -97,18 +113,22 @@ class CsvRows:
 
 
 class JsonFormat:
-    """One object a line."""
+    """One object a line. A Decimal is a number with a point: read again, it is a Decimal again."""
 
     def prepare(self, record: Record) -> Record:
-        """The record itself, if JSON can hold it."""
+        """The record as JSON can hold it."""
+        prepared = {}
+        size = 0
         for name, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise Reject("JSON has no such number", field=name, value=value)
             try:
-                _encoder.encode(value)
+                prepared[name] = _exact(value)
+                size += len(_encoder.encode(prepared[name]))
+            except Reject as error:
+                raise Reject(str(error), field=name, value=value) from None
             except (TypeError, ValueError, RecursionError) as error:
                 raise Reject(f"JSON cannot hold it: {error}", field=name, value=value) from None
-        return record
+        _refuse_long(size)
+        return prepared
 
     def rows(self, file: BinaryIO, columns: Sequence[str]) -> "JsonRows":
         """Begin; there is no header."""
@@ -127,6 +147,26 @@ class JsonRows:
 
     def end(self) -> None:
         """Nothing is held back."""
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise Reject("JSON has no such number")
+        return value.quantize(_POINT, context=_WIDE) if value == value.to_integral_value() else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Reject("JSON has no such number")
+    if isinstance(value, dict):
+        return {key: _exact(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_exact(inner) for inner in value]
+    return value
+
+
+def _refuse_long(size: int) -> None:
+    """What is written must be read again."""
+    if size > LONGEST_LINE - 100_000:  # room for names, quotes and separators
+        raise Reject("a row is too long for a line of a file")
 
 
 def _as_text(name: str, value: Any) -> str:

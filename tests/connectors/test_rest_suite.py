@@ -209,5 +209,7 @@ class TestInNoOrder(ConnectorSuite):
         since = asyncio.run(read(None))[-1].checkpoint
         counterpart.put(counterpart.order("10003", "changed"))
         counterpart.put(counterpart.order("99999", "added"))
-        newest = {"10249"}  # the list is asked for what is not older than the newest so far
+        newest = {
+            str(10_000 + counterpart.many - 1)
+        }  # the list is asked for what is not older than the newest so far
         assert {id for page in asyncio.run(read(since)) for id in page.ids} == {"10003", "99999"} | newest

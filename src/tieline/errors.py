@@ -9,7 +9,8 @@ TielineError
 ├── RetryLater           it may work later: it is parked with a time
 ├── InDoubt              nobody knows whether it took effect: settled by look-up, never blindly
 ├── Unavailable          the system is down: the leg pauses and probes, nothing is parked
-│   └── Throttled        the system asked to wait so many seconds
+│   ├── Throttled        the system asked to wait so many seconds
+│   └── LedgerUnavailable  Tieline's own store is: whoever needs it waits, and no system is to blame
 ├── AccessRefused        credentials are refused: the leg holds and its owner is called
 ├── Hold                 something needs a person before this source or leg goes on
 └── Fenced               another worker has taken over: stand down
@@ -97,6 +98,10 @@ class Throttled(Unavailable):
     def __init__(self, reason: str, *, after: float) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class LedgerUnavailable(Unavailable):
+    """The ledger, or a bus in a database of its own, cannot be reached or takes nothing more."""
 
 
 class AccessRefused(TielineError):

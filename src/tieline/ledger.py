@@ -303,7 +303,7 @@ class Ledger(Protocol):
 
         Raises:
             Fenced: where a lease has passed on; nothing is changed.
-            Unavailable: where the store cannot be reached; nothing is changed, or all of it is
+            LedgerUnavailable: where the store cannot be reached; nothing is changed, or all of it is
                 (`work` is safe to run again by its fences and ids).
         """
 

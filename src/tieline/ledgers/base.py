@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Final, TypeVar
 
-from tieline.errors import TielineError, Unavailable
+from tieline.errors import LedgerUnavailable, TielineError
 from tieline.ledger import Fence, Stores
 from tieline.ledgers.bell import Bell
 from tieline.ledgers.dialect import Session
@@ -17,7 +17,7 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 3
 
 
-class Again(Unavailable):
+class Again(LedgerUnavailable):
     """The database undid a transaction in favour of another one: it may simply run again."""
 
 

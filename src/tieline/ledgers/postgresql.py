@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 from psycopg import AsyncConnection, Connection, conninfo, errors, sql
 
-from tieline.errors import ConfigurationError, Mistake, TielineError, Unavailable
+from tieline.errors import ConfigurationError, LedgerUnavailable, Mistake, TielineError
 from tieline.ledgers.base import Again, SqlLedger
 from tieline.ledgers.dialect import Merge, Row, Session
 
@@ -221,7 +221,7 @@ class PostgresqlLedger(SqlLedger):
             self._disconnect()
         elif not isinstance(error, psycopg.OperationalError):
             return None
-        return Unavailable(f"ledger {self.url}: {_first_line(error)}")
+        return LedgerUnavailable(f"ledger {self.url}: {_first_line(error)}")
 
 
 def notification_channel(schema: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tieline.errors import ConfigurationError, Mistake, TielineError, Unavailable
+from tieline.errors import ConfigurationError, LedgerUnavailable, Mistake, TielineError
 from tieline.ledgers.base import SqlLedger
 from tieline.ledgers.dialect import Merge, Row, Session
 
@@ -184,7 +184,7 @@ class SqliteLedger(SqlLedger):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # it holds business data
         except OSError as error:
-            raise Unavailable(f"ledger {self._path}: {error.strerror}") from error
+            raise LedgerUnavailable(f"ledger {self._path}: {error.strerror}") from error
         session = SqliteSession(str(self._path))
         try:
             session.migrate(lambda: None, self.url)
@@ -197,12 +197,14 @@ class SqliteLedger(SqlLedger):
     def _named(self, error: Exception) -> TielineError | None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
-            return Unavailable(f"ledger {self._path}: locked by another program for more than {_PATIENCE:.0f} s")
+            held = f"locked by another program for more than {_PATIENCE:.0f} s"
+            return LedgerUnavailable(f"ledger {self._path}: {held}")
         if code == sqlite3.SQLITE_NOTADB:
             return ConfigurationError(
                 Mistake("store", f"{self._path} is not a SQLite database", "name another file, or move this one away")
             )
         if code in _PLACE:
             self._disconnect()
-            return Unavailable(f"ledger {self._path}: {error}")
+            remedy = "; make room" if code == sqlite3.SQLITE_FULL else ""
+            return LedgerUnavailable(f"ledger {self._path}: {error}{remedy}")
         return None

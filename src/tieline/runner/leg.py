@@ -14,7 +14,15 @@ import structlog
 
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
-from tieline.errors import AccessRefused, Fenced, Reject, RetryLater, TielineError, Unavailable
+from tieline.errors import (
+    AccessRefused,
+    Fenced,
+    LedgerUnavailable,
+    Reject,
+    RetryLater,
+    TielineError,
+    Unavailable,
+)
 from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
 from tieline.runner.applying import Applier, Desk, Holding, Waiting
@@ -32,6 +40,7 @@ log = structlog.get_logger()
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
 _AFTER_FAILURE: Final = 5.0  # seconds
+_FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _TRIM_EVERY: Final = 20  # batches
 _STUBBORN: Final = 3  # outages in a row, each with a good probe between, before messages go one at a time
 
@@ -68,11 +77,16 @@ class Leg:
             except Fenced:
                 self._holding = Holding("")
                 self._shares.lost()
+            except LedgerUnavailable as error:
+                await self._wait_for_ledger(error, stopping)
             except (Unavailable, AccessRefused) as error:
                 await self._pause(error, stopping)
             except Exception as error:
                 await self._stand_still(error, stopping)
-        await self._release()
+        try:
+            await self._release()
+        except LedgerUnavailable as error:
+            log.warning("leases not given up", leg=self.plan.name, reason=str(error))
 
     async def places(self) -> list[tuple[Way, dict[int, int]]]:
         """The leg's ways, each with its positions by partition."""
@@ -315,6 +329,14 @@ class Leg:
         self.paused = ""
         await self._write_pause()
         log.info("leg goes on", leg=name)
+    async def _wait_for_ledger(self, error: LedgerUnavailable, stopping: asyncio.Event) -> None:
+        """No fault of the target's. Its last commit may have been kept or not: begin behind what is kept."""
+        log.warning("leg waits for the ledger", leg=self.plan.name, reason=str(error))
+        self._holding = Holding("")
+        self.paused = str(error)
+        await _sleep(stopping, _FOR_LEDGER)
+        self.paused = ""
+
 
     async def _stand_still(self, error: Exception, stopping: asyncio.Event) -> None:
         """Something that nobody foresaw, in a connector or in us, stops this leg alone; it is tried again."""

@@ -58,7 +58,9 @@ class Shares:
             most = -(-partitions // len(workers))
             keep = sorted(holding)[:most]
             stores.leases.release([f"{lease}/{p}" for p in holding if p not in keep], self.worker)
-            free = [p for p in range(partitions) if f"{lease}/{p}" not in holders]
+            # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
+            mine = {None, self.worker}
+            free = [p for p in range(partitions) if p not in holding and holders.get(f"{lease}/{p}") in mine]
             names = {f"{lease}/{p}": p for p in [*keep, *free][:most]}
             return {names[n]: token for n, token in stores.leases.acquire(list(names), self.worker).items()}
 

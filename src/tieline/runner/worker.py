@@ -13,7 +13,7 @@ import structlog
 
 from tieline.bus import Bus, Guarantee
 from tieline.connector import Connector
-from tieline.errors import AccessRefused, ConfigurationError, Fenced, Hold, Mistake, TielineError, Unavailable
+from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
 from tieline.flow import Robustness
 from tieline.ledger import Fence, Ledger, Stores
 from tieline.runner.leg import Leg, Progress, due
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 _LEASE: Final = 15.0  # seconds a silent worker keeps its leases
 _LONGEST: Final = 60.0  # seconds between looks at a source that nothing wakes
+_FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _REFILL: Final = 0.5  # seconds between looks whether a process's inputs have all come again
 _BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits
 
@@ -198,12 +199,19 @@ class Runner:
         backoff = 1.0
         first = True
         while not self._stopping.is_set():
-            wait = await self._due_in(plan, first, once)
-            if wait > 0:
-                await self._sleep(plan, wait)
-                if wait > _REFILL:
-                    continue
-            token = await self._shares.one(reader.lease)
+            try:
+                wait = await self._due_in(plan, first, once)
+                if wait > 0:
+                    await self._sleep(plan, wait)
+                    if wait > _REFILL:
+                        continue
+                token = await self._shares.one(reader.lease)
+            except LedgerUnavailable as error:
+                if once:
+                    raise
+                log.warning("source waits for the ledger", source=plan.name, reason=str(error))
+                await self._sleep(plan, _FOR_LEDGER)
+                continue
             if token is None:
                 self._read_once.add(plan.name)
                 await self._sleep(plan, 1.0)
@@ -213,13 +221,18 @@ class Runner:
                 backoff = 1.0
             except Fenced:
                 self._shares.lost()
-            except (Unavailable, AccessRefused, Hold, TielineError) as error:
+            except Exception as error:  # what nobody foresaw in a connector stops this source alone
                 await self._failed(plan, reader, token, error)
                 if not once:
-                    await self._sleep(plan, backoff if isinstance(error, Unavailable) else _LONGEST)
-                    backoff = min(_LONGEST, backoff * 2)
+                    if isinstance(error, LedgerUnavailable):
+                        pause = _FOR_LEDGER
+                    else:
+                        pause = backoff if isinstance(error, Unavailable) else _LONGEST
+                        backoff = min(_LONGEST, backoff * 2)
+                    await self._sleep(plan, pause)
             else:
                 first = False
+                self.report.failed.pop(plan.name, None)
                 self._add(plan.name, summary)
             if once:
                 self._read_once.add(plan.name)
@@ -257,13 +270,16 @@ class Runner:
             task.cancel()
         await asyncio.gather(waiting, stopping, return_exceptions=True)
 
-    async def _failed(self, plan: SourcePlan, reader: Reader, token: int, error: TielineError) -> None:
-        self.report.failed[plan.name] = str(error)
-        log.warning("source failed", source=plan.name, reason=str(error), kind=type(error).__name__)
+    async def _failed(self, plan: SourcePlan, reader: Reader, token: int, error: Exception) -> None:
+        expected = isinstance(error, TielineError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        self.report.failed[plan.name] = reason
+        kind, trace = type(error).__name__, None if expected else error
+        log.warning("source failed", source=plan.name, reason=reason, kind=kind, exc_info=trace)
 
         def write(stores: Stores) -> None:
             state = stores.sources.get(plan.name)
-            stores.sources.put(plan.name, msgspec.structs.replace(state, failure=str(error)))
+            stores.sources.put(plan.name, msgspec.structs.replace(state, failure=reason))
 
         try:
             await self.ledger.transact(write, [Fence(reader.lease, token)])

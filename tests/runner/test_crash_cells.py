@@ -1,0 +1,309 @@
+"""Crash cells: one process ends, or stands still, between two given commits; the books and the target come out right.
+
+Each is the shortest trace of a defect that the models found or that seeded play cannot be sure to meet.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from decimal import Decimal
+from functools import wraps
+from typing import Any
+
+import msgspec
+from tests.runner.company import CREATING, Company, Order, Payment
+
+from tieline.connector import Change
+from tieline.connectors import memory
+from tieline.errors import Reject, TielineError
+from tieline.ledger import ParkedRow
+from tieline.message import message_id, pack_message, unpack_message
+from tieline.testing import Trial, Worker, clock
+from tieline.testing.oracle import accounts
+
+Check = Callable[[], Coroutine[Any, Any, None]]
+
+
+def in_virtual_time(check: Check) -> Callable[[], None]:
+    """Run an asynchronous test on the virtual clock, on systems that nobody has used."""
+
+    @wraps(check)
+    def run() -> None:
+        memory.forget()
+        clock.run(check())
+
+    del run.__wrapped__  # pytest must not see the coroutine function behind it
+    return run
+
+
+class Interrupt:
+    """Crashes the worker that comes to `place` once it is armed."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.armed = False
+
+    def __call__(self, worker: Worker, place: str) -> float:
+        """See `Faults`."""
+        if self.armed and place == self.place:
+            self.armed = False
+            worker.crash(f"at {place}")
+        return 0.0
+
+
+def order(company: Company, number: str, total: int, note: str = "") -> None:
+    """A user of the shop writes an order down."""
+    record = {"number": number, "total": Decimal(total), "note": note}
+    company.scene.store("shop").put("orders", record, id="number")
+
+
+def pay(company: Company, number: int, account: str = "a") -> None:
+    """Money comes in."""
+    record = {"id": f"p{number}", "account": account, "amount": Decimal(number)}
+    company.scene.store("shop").put("payments", record, id="id")
+
+
+def sales(company: Company, target: str = "erp") -> dict[str, tuple[int, str]]:
+    """What a target has of each order: total and note. A second row of an order is an error."""
+    rows = list(company.scene.store(target).rows("sales").values())
+    assert len({row["reference"] for row in rows}) == len(rows), f"twice at {target}: {rows}"
+    return {row["reference"]: (int(row["total"]), row["note"]) for row in rows}
+
+
+def receipts(company: Company, target: str) -> list[str]:
+    """Which payments a target has, in the order in which they came."""
+    return [row["reference"] for row in company.scene.store(target).rows("receipts").values()]
+
+
+def bad_notes(system: str, resource: str, change: Change) -> TielineError | None:
+    """A target that refuses records whose note is "bad"."""
+    return Reject("it is bad", field="note") if (change.record or {}).get("note") == "bad" else None
+
+
+async def books(trial: Trial, leg: str = "orders>erp") -> tuple[int, dict[str, int], int]:
+    """A leg's accounts: how many came in, what became of them, how many wait."""
+    (account,) = [one for one in await trial.look(accounts) if one.leg == leg]
+    assert account.balanced, str(account)
+    outcomes = {str(outcome): count for outcome, count in account.outcomes.items() if count}
+    return account.entered, outcomes, sum(account.parked.values())
+
+
+async def only_row(trial: Trial) -> ParkedRow:
+    """The one message that waits."""
+    (row,) = await trial.parked()
+    return row
+
+
+def edited(row: ParkedRow, **fields: Any) -> bytes:
+    """The parked message as a person corrects it: version n.1 with these fields."""
+    message = unpack_message(row.message)
+    data = msgspec.json.encode(msgspec.json.decode(message.data) | fields)
+    return pack_message(
+        msgspec.structs.replace(
+            message,
+            id=message_id("edit", message.key, message.id, data),
+            version=message.version._replace(edit=message.version.edit + 1),
+            data=msgspec.Raw(data),
+        )
+    )
+
+
+@in_virtual_time
+async def test_a_dead_message_is_healed_by_a_newer_one_also_where_the_process_ends_before_the_ledger_hears() -> None:
+    """Crash between the target's commit of the newer message and the ledger's: the dead row goes, once counted."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    cut = Interrupt("COMMITTED")
+    async with Trial(company.scene.landscape(), faults=cut, spoil=bad_notes) as trial:
+        first = trial.start()
+        order(company, "1", 1, "bad")
+        await trial.settle()
+        assert await books(trial) == (1, {}, 1)
+        cut.armed = True
+        order(company, "1", 2)
+        await first.over()
+        trial.start()
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
+        assert await books(trial) == (2, {"done": 1, "superseded": 1}, 0)
+
+
+@in_virtual_time
+async def test_a_parked_message_that_comes_again_beside_a_newer_one_is_counted_once() -> None:
+    """Parked, then cut off before the target's commit; meanwhile the next version has entered the channel."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    parked = asyncio.Event()
+
+    def faults(worker: Worker, place: str) -> float:
+        if worker.name != "w1":
+            return 0.0
+        if place == "PARKED":
+            order(company, "1", 2)
+            parked.set()
+            return 4.0  # the reader of the same process goes on and publishes
+        if place == "erp.move" and parked.is_set():
+            worker.crash("before the target's commit")
+        return 0.0
+
+    async with Trial(company.scene.landscape(), faults=faults, spoil=bad_notes) as trial:
+        first = trial.start()
+        order(company, "1", 1, "bad")
+        await first.over()
+        assert await trial.look(lambda s: s.legs.get("orders>erp").entered) == 2  # type: ignore[union-attr]
+        assert sales(company) == {}
+        trial.start()
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
+        assert await books(trial) == (2, {"done": 1, "superseded": 1}, 0)
+
+
+@in_virtual_time
+async def test_an_edit_that_lands_while_its_original_is_being_applied_takes_its_place_and_counts_once() -> None:
+    """The target has committed the retry, the ledger not yet; a person edits the row that still stands there."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    refuses = True
+    edits: list[asyncio.Task[bool]] = []
+
+    def faults(worker: Worker, place: str) -> float:
+        if place == "COMMITTED" and not refuses and not edits:
+            edits.append(asyncio.ensure_future(edit()))
+            return 1.0
+        return 0.0
+
+    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
+        return bad_notes(system, resource, change) if refuses else None
+
+    async with Trial(company.scene.landscape(), faults=faults, spoil=spoil) as trial:
+
+        async def edit() -> bool:
+            row = await only_row(trial)
+            return await trial.decide(row, "replay", edited(row, note="corrected"))
+
+        trial.start()
+        order(company, "1", 1, "bad")
+        await trial.settle()
+        refuses = False
+        assert await trial.decide(await only_row(trial), "replay")
+        await trial.settle()
+        assert [task.result() for task in edits] == [True]
+        assert sales(company) == {"1": (1, "corrected")}
+        assert await books(trial) == (1, {"done": 1}, 0)
+
+
+@in_virtual_time
+async def test_a_retry_that_was_confirmed_counts_once_where_the_process_ends_before_the_position_moves() -> None:
+    """A target without transactions: held says that it is done, and whoever takes over counts nothing more."""
+    company = Company(erp=CREATING)
+    company.scene.flow(Order, "shop", "erp")
+    cut = Interrupt("CONFIRMED")
+    refuses = True
+
+    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
+        return bad_notes(system, resource, change) if refuses else None
+
+    async with Trial(company.scene.landscape(), faults=cut, spoil=spoil) as trial:
+        first = trial.start()
+        order(company, "1", 1, "bad")
+        await trial.settle()
+        refuses = False
+        cut.armed = True
+        await trial.decide(await only_row(trial), "replay")
+        await first.over()
+        trial.start()
+        await trial.settle()
+        assert sales(company) == {"1": (1, "bad")}
+        assert await books(trial) == (1, {"done": 1}, 0)
+
+
+@in_virtual_time
+async def test_a_worker_that_thaws_cannot_apply_what_its_successor_has_parked() -> None:
+    """Frozen before its target commit; the successor parks the message and dies before it commits anything."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    refuses, frozen = False, False
+
+    def faults(worker: Worker, place: str) -> float:
+        nonlocal refuses, frozen
+        if (worker.name, place) == ("w1", "erp.begin") and not frozen:
+            refuses = frozen = True
+            worker.freeze(40.0)
+        if (worker.name, place) == ("w2", "PARKED"):
+            refuses = False
+            worker.crash("right after parking")
+        return 0.0
+
+    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
+        return Reject("not for the moment") if refuses else None
+
+    async with Trial(company.scene.landscape(), faults=faults, spoil=spoil) as trial:
+        trial.start("w1")
+        order(company, "1", 1)
+        await asyncio.sleep(5)
+        await trial.start("w2").over()
+        await asyncio.sleep(60)  # w1 thaws, and the target would take the message now
+        assert "w1 thaws" in " ".join(trial.trace)
+        await trial.settle()
+        assert sales(company) == {}
+        assert await books(trial) == (1, {}, 1)
+        await trial.decide(await only_row(trial), "replay")
+        await trial.settle()
+        assert sales(company) == {"1": (1, "")}
+        assert await books(trial) == (1, {"done": 1}, 0)
+
+
+@in_virtual_time
+async def test_a_leg_leaves_an_engine_only_when_its_outbox_has_been_relayed() -> None:
+    """The flow goes direct while the slow engine has not been given the last batches: they arrive all the same."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp", via="far")
+    slow = False
+
+    def faults(worker: Worker, place: str) -> float:
+        return 30.0 if place == "publish" and slow else 0.0
+
+    async with Trial(company.scene.landscape(), faults=faults, foreign=["far"]) as trial:
+        first = trial.start()
+        order(company, "1", 1)
+        await trial.settle()
+        slow = True
+        order(company, "1", 2)
+        order(company, "2", 2)
+        await asyncio.sleep(5)
+        first.crash("with its batches in the outbox")
+        assert sales(company) == {"1": (1, "")}
+        company.scene.change("orders", via="direct")
+        trial.landscape = company.scene.landscape()
+        trial.start()
+        await asyncio.sleep(20)
+        assert sales(company) == {"1": (1, "")}, "the engine was to be slow"
+        slow = False
+        order(company, "3", 3)
+        await trial.settle()
+        assert sales(company) == {"1": (2, ""), "2": (2, ""), "3": (3, "")}
+        assert await books(trial) == (4, {"done": 4}, 0)
+
+
+@in_virtual_time
+async def test_a_new_target_of_events_gets_all_of_them_in_order_and_each_once() -> None:
+    """Live events wait until the history of their subject has been sent."""
+    company = Company()
+    company.scene.flow(Payment, "shop", "erp")
+    async with Trial(company.scene.landscape()) as trial:
+        first = trial.start()
+        for number in (1, 2, 3):
+            pay(company, number)
+            await trial.settle()
+        await first.stop()
+        company.scene.flow(Payment, "shop", "erp", "bi")
+        trial.landscape = company.scene.landscape()
+        pay(company, 4)
+        trial.start()
+        await asyncio.sleep(0.5)
+        pay(company, 5)
+        await trial.settle()
+        assert receipts(company, "erp") == ["p1", "p2", "p3", "p4", "p5"]
+        assert receipts(company, "bi") == ["p1", "p2", "p3", "p4", "p5"]
+        assert await books(trial, "payments>erp") == (5, {"done": 5}, 0)
+        entered, outcomes, waiting = await books(trial, "payments>bi")
+        assert (outcomes["done"], entered - 5, waiting) == (5, outcomes.get("unchanged", 0), 0)

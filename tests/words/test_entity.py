@@ -296,6 +296,8 @@ def test_a_check_inherited_from_elsewhere_is_run_as_well():
     """A mixin's check comes first, then the canonical form."""
 
     class Checked:
+        __slots__ = ()
+
         def __post_init__(self) -> None:
             if self.number == "0":
                 raise Reject("zero is no number", field="number")

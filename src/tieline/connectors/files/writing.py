@@ -153,7 +153,8 @@ def _exact(value: Any) -> Any:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise Reject("JSON has no such number")
-        return value.quantize(_POINT, context=_WIDE) if value == value.to_integral_value() else value
+        has_point = int(value.as_tuple().exponent) < 0
+        return value if has_point else value.quantize(_POINT, context=_WIDE)
     if isinstance(value, float) and not math.isfinite(value):
         raise Reject("JSON has no such number")
     if isinstance(value, dict):

@@ -95,7 +95,7 @@ def system(
         adapter=adapter,
         settings=SystemSettings(name=name, url=url, timeout=timeout, folder=folder),
         settling=settling,
-        sources={given: source for given in adapter.sources},
+        sources=dict.fromkeys(adapter.sources, source),
     )
 
 

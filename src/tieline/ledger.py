@@ -9,7 +9,7 @@ changes anything; nobody overwrites a newer parked message or a person's decisio
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -65,6 +65,10 @@ class Kept(msgspec.Struct, frozen=True):
     data: bytes
 
 
+NOT_BEGUN: Final = 1 << 60
+"""`Way.after` of a leg whose stream begins when its backfill has ended, so that events keep their order."""
+
+
 class Way(msgspec.Struct, frozen=True):
     """One way a leg's messages take, for the source's batches in `(after, until]`; the last is open.
 
@@ -76,6 +80,11 @@ class Way(msgspec.Struct, frozen=True):
     partitions: int
     after: int = 0
     until: int | None = None
+
+    @property
+    def begins_after(self) -> int:
+        """The batch number up to which unaddressed batches are known to be none of this way's."""
+        return 0 if self.after == NOT_BEGUN else self.after
 
 
 class LegRow(msgspec.Struct, frozen=True):
@@ -300,6 +309,9 @@ class Ledger(Protocol):
 
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
         """Run `work` in one transaction; it is safe on disk when this returns.
+
+        It sees one state of the stores, and nobody changes what it writes between its look and its write: where
+        somebody did, it is undone and run again. So `work` changes nothing but stores.
 
         Raises:
             Fenced: where a lease has passed on; nothing is changed.

@@ -226,7 +226,7 @@ class Flight:
             while rows := self._stores.channels.read(way.channel, after, _AT_ONCE):
                 for row in rows:
                     after[row.partition] = row.position
-                    passed = max(states[row.partition].sequence, way.after)
+                    passed = max(states[row.partition].sequence, way.begins_after)
                     if passed < row.sequence <= (way.until if way.until is not None else row.sequence):
                         yield row, way
 
@@ -260,7 +260,8 @@ class Flight:
         return [
             row.reason
             for row in self._stores.parked.list(self._row.leg, limit=MOST_PARKED)
-            if row.position > max(states[partition_of(row.subject or row.key, way.partitions)].sequence, way.after)
+            if row.position
+            > max(states[partition_of(row.subject or row.key, way.partitions)].sequence, way.begins_after)
         ]
 
 

@@ -195,12 +195,11 @@ class Leg:
         moves: dict[int, LegState] = {}
         for delivery in deliveries:
             partition, batch = delivery.partition, delivery.batch
-            passed = max(self._holding.states[partition].sequence, way.after)
-            if partition in moves:
-                passed = max(passed, moves[partition].sequence)
+            passed = moves.get(partition, self._holding.states[partition]).sequence
             moves[partition] = LegState(position=delivery.position, sequence=max(passed, batch.sequence))
             # Published twice by a relay, meant for another leg, or before this way's time.
-            if batch.sequence <= passed or batch.to not in {"", self.plan.name}:
+            early = batch.sequence <= way.after and batch.to != self.plan.name
+            if batch.sequence <= passed or early or batch.to not in {"", self.plan.name}:
                 continue
             works.extend(
                 Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
@@ -294,7 +293,7 @@ class Leg:
         message = unpack_message(row.message)
         partition = partition_of(message.subject or message.key, way.partitions)
         state = self._holding.states.get(partition)
-        if state is None or row.position > max(state.sequence, way.after):
+        if state is None or row.position > max(state.sequence, way.begins_after):
             return None
         return Work(message, row.position, partition, parked=row)
 
@@ -329,6 +328,7 @@ class Leg:
         self.paused = ""
         await self._write_pause()
         log.info("leg goes on", leg=name)
+
     async def _wait_for_ledger(self, error: LedgerUnavailable, stopping: asyncio.Event) -> None:
         """No fault of the target's. Its last commit may have been kept or not: begin behind what is kept."""
         log.warning("leg waits for the ledger", leg=self.plan.name, reason=str(error))
@@ -336,7 +336,6 @@ class Leg:
         self.paused = str(error)
         await _sleep(stopping, _FOR_LEDGER)
         self.paused = ""
-
 
     async def _stand_still(self, error: Exception, stopping: asyncio.Event) -> None:
         """Something that nobody foresaw, in a connector or in us, stops this leg alone; it is tried again."""

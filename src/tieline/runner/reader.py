@@ -24,7 +24,7 @@ from tieline.runner.gaps import Gap, gap
 from tieline.runner.mapping import MappedPage, map_page
 from tieline.runner.plan import SourcePlan, inbox_record
 from tieline.runner.requests import Request, ask, requests_for, settle
-from tieline.runner.ways import Publisher
+from tieline.runner.ways import Publisher, begin_stream
 
 log = structlog.get_logger()
 
@@ -142,7 +142,7 @@ class Reader:
                 failure="",
             )
             stores.sources.put(self.plan.name, state)
-            settle(stores, backfills)
+            self._end_backfills(stores, backfills)
             return state
 
         self._state = await self._ledger.transact(work, [self._fence])
@@ -164,6 +164,12 @@ class Reader:
             await self._take(page, run, summary, inbox=rows[-1].position)
         if backfills:
             await self._ledger.transact(lambda s: self._end_refill(s, backfills), [self._fence])
+
+    def _end_backfills(self, stores: Stores, backfills: Sequence[Request]) -> None:
+        for request in backfills:
+            if request.begin:
+                begin_stream(stores, request.leg, self._state.sequence)
+        settle(stores, backfills)
 
     def _ask_inputs(self, stores: Stores) -> None:
         """Have the process's inputs sent to it once more, unless that is under way."""
@@ -188,7 +194,7 @@ class Reader:
                 if stores.channels.depth(way.channel, positions):
                     return
         stores.notes.put(note, None)
-        settle(stores, backfills)
+        self._end_backfills(stores, backfills)
 
     async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> None:
         """Look records up again: for a leg that needs a key's current value, or for a person's replay."""
@@ -316,8 +322,8 @@ class Reader:
                 row = changes.rows.get(one.key) or by_key.get(one.key)
                 if row is None or row.gone or row.record != one.record or (request.key and request.key != one.key):
                     continue
-                if one.key in fresh and not request.force:
-                    continue
+                if one.key in fresh and not (request.force or request.begin):
+                    continue  # it is among the batch for everybody
                 chosen.append(
                     Message(
                         id=row.message_id,

@@ -11,7 +11,8 @@ from tieline.ledger import Stores
 class Request:
     """`backfill` wants every current value for one leg; `resend` wants one key's.
 
-    `force` writes what the target holds already; `not_before` is by the ledger's clock.
+    `force` writes what the target holds already; with `begin` the leg's stream begins at the end of
+    its backfill. `not_before` is by the ledger's clock.
     """
 
     kind: Literal["backfill", "resend"]
@@ -19,6 +20,7 @@ class Request:
     leg: str
     key: str = ""
     force: bool = False
+    begin: bool = False
     not_before: float = 0.0
     why: str = ""
 
@@ -39,6 +41,7 @@ def ask(stores: Stores, requests: Iterable[Request]) -> None:
                 "leg": request.leg,
                 "key": request.key,
                 "force": request.force,
+                "begin": request.begin,
                 "not_before": request.not_before,
                 "why": request.why,
             },

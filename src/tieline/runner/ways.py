@@ -15,8 +15,8 @@ import msgspec
 
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
-from tieline.entity import Entity
-from tieline.ledger import LegRow, Stores, Way
+from tieline.entity import Entity, Event
+from tieline.ledger import NOT_BEGUN, LegRow, Stores, Way
 from tieline.message import Batch, pack, split
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
@@ -100,7 +100,8 @@ class Publisher:
             if chosen:
                 self._append(stores, way, chosen)
         for leg in legs:
-            entered = sum(len(b.messages) for b in batches if b.to in {"", leg.leg})
+            after = leg.ways[-1].after
+            entered = sum(len(b.messages) for b in batches if b.to == leg.leg or (not b.to and b.sequence > after))
             if entered:
                 stores.legs.count(leg.leg, entered=entered)
 
@@ -137,25 +138,40 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
         _exclude(stores, plan.name)
         sequence = stores.sources.get(plan.name).sequence
         for leg in plan.legs:
-            wish = msgspec.structs.replace(wished_way(leg), after=sequence)
             row = stores.legs.get(leg.name)
+            comes_late = sequence > 0 and (row is None or row.paused == RETIRED)
+            begin = (comes_late and in_order(leg)) or (row is not None and row.ways[-1].after == NOT_BEGUN)
+            wish = msgspec.structs.replace(wished_way(leg), after=NOT_BEGUN if begin else sequence)
             if row is None:
                 _begin(stores, leg, wish)
-                if sequence:
-                    ask(stores, [Request("backfill", plan.name, leg.name, why="new leg")])
+                if comes_late:
+                    ask(stores, [Request("backfill", plan.name, leg.name, begin=begin, why="new leg")])
                     said.append(f"{leg.name}: new; current values are sent to it first")
             elif row.ways[-1].channel != wish.channel or row.paused == RETIRED:
                 last = row.ways[-1]
                 ways = [*row.ways[:-1], msgspec.structs.replace(last, until=sequence), wish]
                 paused = "" if row.paused == RETIRED else row.paused
                 stores.legs.put(msgspec.structs.replace(row, ways=ways, paused=paused))
-                if row.paused == RETIRED:
-                    ask(stores, [Request("backfill", plan.name, leg.name, why="back again")])
+                if comes_late:
+                    ask(stores, [Request("backfill", plan.name, leg.name, begin=begin, why="back again")])
                 said.append(f"{leg.name}: from {last.bus} to {wish.bus}, after what is under way on {last.bus}")
             else:
                 wish = row.ways[-1]
             _declare(stores, leg.name, wish, publisher)
     return said
+
+
+def in_order(leg: LegPlan) -> bool:
+    """Whether this leg's messages must arrive in order across keys: events that have a subject."""
+    return issubclass(leg.entity, Event) and leg.entity.__subject__ is not None
+
+
+def begin_stream(stores: Stores, leg: str, sequence: int) -> None:
+    """The leg's backfill has ended: from the next batch on it gets what everybody gets."""
+    row = stores.legs.get(leg)
+    if row is not None and row.ways[-1].after == NOT_BEGUN:
+        ways = [*row.ways[:-1], msgspec.structs.replace(row.ways[-1], after=sequence)]
+        stores.legs.put(msgspec.structs.replace(row, ways=ways))
 
 
 def _exclude(stores: Stores, source: str) -> None:

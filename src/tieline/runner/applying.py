@@ -241,7 +241,7 @@ class Desk:
         )
 
     def park(self, work: Work, error: Exception, now: float) -> ParkedRow:
-        """The row under which a failed message waits."""
+        """The row under which a failed message waits; `decision` is one that was carried out with it, in vain."""
         before = work.parked if work.parked and work.parked.message_id == work.message.id else None
         attempt = before.attempt + 1 if before else 1
         reason = Reason.ORDER if isinstance(error, Behind) else reason_of(error)
@@ -273,6 +273,7 @@ class Desk:
             waits_for=waits_for,
             partition=work.partition,
             position=work.sequence,
+            decision=before.decision if before else "",
             parked_at=before.parked_at if before else now,
         )
 
@@ -340,7 +341,7 @@ class Desk:
             stores.parked.remove(leg.name, list(gone))
             counts.update(gone.values())
         if settlement.parked:
-            counts[Outcome.SUPERSEDED] += len(stores.parked.put(settlement.parked))
+            counts[Outcome.SUPERSEDED] += park(stores, settlement.parked)
         if settlement.woken:
             stores.parked.wake(leg.target, leg.entity.__name__, settlement.woken)
         if settlement.asked:
@@ -357,6 +358,19 @@ class Desk:
             for row in work.others
             if row.message_id and not row.deleted
         ]
+
+
+def park(stores: Stores, rows: Sequence[ParkedRow]) -> int:
+    """Park what `Desk.park` made; gives how many older messages that replaced.
+
+    A decision that was carried out is spent; one that a person took meanwhile stays.
+    """
+    carried = {(row.leg, row.key): row for row in rows if row.decision}
+    for (leg, key), row in carried.items():
+        for there in stores.parked.by_key(leg, [key]):
+            if (there.message_id, there.decision) == (row.message_id, row.decision):
+                stores.parked.remove(leg, [(key, row.message_id)])
+    return len(stores.parked.put([msgspec.structs.replace(row, decision="") for row in rows]))
 
 
 def _became(row: ParkedRow, held_id: bytes) -> Outcome:

@@ -25,7 +25,7 @@ from tieline.errors import (
 )
 from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
-from tieline.runner.applying import Applier, Desk, Holding, Waiting
+from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
@@ -376,9 +376,8 @@ def _is_parked(work: Work, waiting: Waiting) -> bool:
 
 
 def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:
-    replaced = stores.parked.put(rows) if rows else []
-    for row in replaced:
-        stores.legs.count(row.leg, counts={Outcome.SUPERSEDED: 1})
+    if rows and (replaced := park(stores, rows)):
+        stores.legs.count(rows[0].leg, counts={Outcome.SUPERSEDED: replaced})
 
 
 def due(stores: Stores, leg: str) -> list[ParkedRow]:

@@ -354,7 +354,8 @@ S = TypeVar("S", bound=Served)
 @contextmanager
 def serving(server: S) -> Iterator[S]:
     """Serve on a free port of this machine, in a thread of its own, until left."""
-    with socket.socket() as taken:
+    # Told that it is TCP, asyncio switches Nagle's delays off.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as taken:
         taken.bind(("127.0.0.1", 0))
         server.port = taken.getsockname()[1]
         config = uvicorn.Config(

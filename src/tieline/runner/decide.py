@@ -129,9 +129,8 @@ def _decide_one(
         if message.version <= row.version:
             decision.settled.append((work, Outcome.STALE))
             return
-    claims = [other.claim_version for other in (work.held, *work.others) if other is not None and other.claim]
-    if any(message.version < version for version in claims):
-        # A call with a newer message was begun: it will be settled, and must not be written over.
+    if work.held is not None and work.held.claim and message.version < work.held.claim_version:
+        # A call with a newer message of this source was begun: it will be settled, and must not be written over.
         decision.settled.append((work, Outcome.STALE))
         return
     if work.parked is None and waits is not None and message.version <= waits.version:

@@ -36,6 +36,10 @@ class Documents:
         self._lock = threading.Lock()
         self._last = datetime.now(UTC)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._rows.clear()
+
     def put(self, record: Record) -> None:
         with self._lock:
             self._keep(record)
@@ -132,8 +136,15 @@ def spoil(record: Record) -> Record:
     return {**record, "total": Decimal("-666")}
 
 
-def counterpart(paging: Paging, since: Since | None, count: str = "") -> Iterator[Counterpart]:
-    """A server of its own, and a resource that reads it so."""
+@pytest.fixture(scope="module")
+def running() -> Iterator[Documents]:
+    with serving(Documents()) as server:
+        yield server
+
+
+def counterpart(server: Documents, paging: Paging, since: Since | None, count: str = "") -> Counterpart:
+    """The server without any orders, and a resource that reads it so."""
+    server.clear()
     resource = Resource(
         "/docs/",
         id="number",
@@ -148,18 +159,17 @@ def counterpart(paging: Paging, since: Since | None, count: str = "") -> Iterato
         update="PATCH",
         delete=True,
     )
-    with serving(Documents()) as server:
-        settings = SystemSettings("docs", f"http://127.0.0.1:{server.port}/api", timeout=10.0)
-        yield Counterpart(
-            connector=Rest(orders=resource, decimals="number"),
-            system=settings,
-            put=server.put,
-            drop=server.drop,
-            rows=server.rows,
-            gone=SystemSettings("docs", "http://127.0.0.1:9/api"),
-            put_late=server.put_late,
-            spoil=spoil,
-        )
+    settings = SystemSettings("docs", f"http://127.0.0.1:{server.port}/api", timeout=10.0)
+    return Counterpart(
+        connector=Rest(orders=resource, decimals="number"),
+        system=settings,
+        put=server.put,
+        drop=server.drop,
+        rows=server.rows,
+        gone=SystemSettings("docs", "http://127.0.0.1:9/api"),
+        put_late=server.put_late,
+        spoil=spoil,
+    )
 
 
 BY_TIME = Since("since", "updated", sort={"sort": "updated"})
@@ -169,32 +179,32 @@ class TestByOffset(ConnectorSuite):
     """Read in the order of change, by offset and limit."""
 
     @pytest.fixture
-    def counterpart(self) -> Iterator[Counterpart]:
-        yield from counterpart(Offset(size=40), BY_TIME)
+    def counterpart(self, running: Documents) -> Counterpart:
+        return counterpart(running, Offset(size=40), BY_TIME)
 
 
 class TestByToken(ConnectorSuite):
     """Read in the order of change, by the server's own token."""
 
     @pytest.fixture
-    def counterpart(self) -> Iterator[Counterpart]:
-        yield from counterpart(CursorToken(token="next", size=40), BY_TIME)
+    def counterpart(self, running: Documents) -> Counterpart:
+        return counterpart(running, CursorToken(token="next", size=40), BY_TIME)
 
 
 class TestWholeByNumber(ConnectorSuite):
     """Read whole each time, in pages by number, with the count that the server tells."""
 
     @pytest.fixture
-    def counterpart(self) -> Iterator[Counterpart]:
-        yield from counterpart(PageNumber(size=40), None, "count")
+    def counterpart(self, running: Documents) -> Counterpart:
+        return counterpart(running, PageNumber(size=40), None, "count")
 
 
 class TestInNoOrder(ConnectorSuite):
     """Read by what changed, in the order of the ids: only the end of a reading has a checkpoint."""
 
     @pytest.fixture
-    def counterpart(self) -> Iterator[Counterpart]:
-        yield from counterpart(Offset(size=40), replace(BY_TIME, sort={}))
+    def counterpart(self, running: Documents) -> Counterpart:
+        return counterpart(running, Offset(size=40), replace(BY_TIME, sort={}))
 
     def test_reads_what_changed(self, counterpart: Counterpart) -> None:
         """What was changed or added is shown, and not what is older than the second this reading began in."""

@@ -209,6 +209,7 @@ def test_ids_are_remembered_beyond_memory():
         4: 7,
     }
     assert places.meet(["new"], [3000]) == {0: 2001}
+    assert places.meet(["other", "8"], [3001, 3002]) == {1: 8}
     places.close()
 
 

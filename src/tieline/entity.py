@@ -7,6 +7,7 @@ decoded, typed and checked, on the other side, so an entity is the same on every
 
 import enum
 import hashlib
+import re
 import typing
 import unicodedata
 import uuid
@@ -45,6 +46,8 @@ __all__ = [
 
 E_co = TypeVar("E_co", covariant=True)
 E = TypeVar("E", bound="Entity")
+
+_STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 MAX_KEY: Final = 1_000
 """Bytes of a key: what every ledger and target can index."""
@@ -283,8 +286,19 @@ def decode(entity: type[E], data: bytes | msgspec.Raw) -> E:
     try:
         decoded: E = _decoder(entity).decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise Reject(f"{entity.__name__}: {error}") from error
+        raise Reject(f"{entity.__name__}: {error}{_value_at(str(error), data)}") from error
     return decoded
+
+
+def _value_at(error: str, data: bytes | msgspec.Raw) -> str:
+    """The value at the place that the decoder names, as a person may search for it; "" where there is none."""
+    try:
+        found = msgspec.json.decode(data)
+        for name, place in _STEP.findall(error.partition(" - at `$")[2]):
+            found = found[name] if name else found[int(place)]
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, LookupError, TypeError):
+        return ""
+    return "" if isinstance(found, dict) else f" (got {str(found)[:80]!r})"
 
 
 def decode_many(entity: type[E], data: Sequence[bytes | msgspec.Raw]) -> list[E | Reject]:

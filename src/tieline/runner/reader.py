@@ -255,7 +255,9 @@ class Reader:
         summary.messages += len(changes.messages)
         summary.parked += len(parked)
         marks = page.ids if run.marking else ()
-        await self._commit(changes, addressed, parked, mapped.read, checkpoint, marks, inbox)
+        # A record that is again as it was before it was bad, or is no longer there, is in order too.
+        in_order = mapped.read | mapped.unchanged | set(page.gone)
+        await self._commit(changes, addressed, parked, in_order, checkpoint, marks, inbox)
 
     async def _origins(self, mapped: MappedPage) -> dict[str, str]:
         """Keys that read back as another system's write through us, and that system: an echo of it."""
@@ -369,12 +371,14 @@ class Reader:
         cursor = checkpoint if checkpoint is not None else self._state.cursor
         state = msgspec.structs.replace(self._state, counter=changes.counter, sequence=sequence, cursor=cursor)
 
+        healing = self._any_parked and bool(healthy)
+
         def work(stores: Stores) -> None:
             stores.seen.put(name, list(changes.rows.values()))
             self._publisher.keep(stores, plan, batches)
             if parked:
                 stores.parked.put(parked)
-            if self._any_parked and healthy:
+            if healing:
                 rows = stores.parked.by_key(name, list(healthy))
                 stores.parked.remove(name, [(row.key, row.message_id) for row in rows])
             if marks:
@@ -383,7 +387,7 @@ class Reader:
                 stores.inbox.remove(name, inbox)
             stores.sources.put(name, state)
 
-        if not (changes.rows or batches or parked or marks or inbox or cursor != self._state.cursor):
+        if not (changes.rows or batches or parked or healing or marks or inbox or cursor != self._state.cursor):
             return
         await self._ledger.transact(work, [self._fence])
         self._state = state

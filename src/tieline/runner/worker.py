@@ -274,8 +274,8 @@ class Runner:
         expected = isinstance(error, TielineError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self.report.failed[plan.name] = reason
-        kind, trace = type(error).__name__, None if expected else error
-        log.warning("source failed", source=plan.name, reason=reason, kind=kind, exc_info=trace)
+        trace = {} if expected else {"exc_info": error}
+        log.warning("source failed", source=plan.name, reason=reason, kind=type(error).__name__, **trace)
 
         def write(stores: Stores) -> None:
             state = stores.sources.get(plan.name)

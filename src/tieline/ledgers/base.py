@@ -1,6 +1,8 @@
 """What the SQL ledgers share: one connection on one thread, and who waits for what."""
 
 import asyncio
+import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +13,12 @@ from tieline.ledger import Fence, Stores
 from tieline.ledgers.bell import Bell
 from tieline.ledgers.dialect import Session
 from tieline.ledgers.sql import SqlStores
+from tieline.ledgers.stores.leases import TakeOver
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 30
+_PAUSE: Final = 0.005  # seconds before the second attempt; longer before each later one
 
 
 class Again(LedgerUnavailable):
@@ -25,7 +29,7 @@ class SqlLedger(ABC):
     """A ledger that connects at its first transaction, and again after a loss.
 
     `work` runs on the ledger's own thread. A transaction that the database undid in favour of another
-    one (a deadlock) is run again, so `work` may run more than once and changes nothing but stores.
+    one (both wrote the same row, or locked each other out) is run again.
     """
 
     failures: ClassVar[type[Exception]]  # the root of the driver's errors
@@ -61,21 +65,28 @@ class SqlLedger(ABC):
         """The error of ours for one of the driver's; None where it is a mistake in the statement."""
 
     def _transact(self, work: Callable[[Stores], T], fences: Sequence[Fence]) -> T:
-        attempt = 1
-        while True:
+        wanted: TakeOver | None = None
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                result, topics = self._open().inside(work, fences)
-                break
+                stores = self._open()
+                if wanted is not None:
+                    stores.take_over(wanted)
+                    wanted = None
+                result, topics = stores.inside(work, fences)
+            except TakeOver as leases:
+                wanted = leases
             except self.failures as error:
                 named = self._named(error)
                 if named is None:
                     raise
                 if not isinstance(named, Again) or attempt == _ATTEMPTS:
                     raise named from error
-                attempt += 1
-        if topics:
-            self._bell.ring(topics)
-        return result
+                time.sleep(_PAUSE * attempt * random.random())  # noqa: S311 - so that two do not meet again
+            else:
+                if topics:
+                    self._bell.ring(topics)
+                return result
+        raise Again(f"ledger {self.url}: others took the same leases, and lost them again, {_ATTEMPTS} times")
 
     def _open(self) -> SqlStores:
         if self._stores is None:

@@ -54,11 +54,12 @@ class Session(ABC):
     among: ClassVar[str]  # "column {among}" with `listed(values)` is true for each of the values
     lock: ClassVar[str]  # ends a select whose rows nobody may change until we are done
     share: ClassVar[str]  # ends a select whose rows nobody may change, though others may do the same
+    looks_back: ClassVar[bool]  # who waited for another transaction may still see the state before it
     migrations: ClassVar[str]  # the folder of this dialect's migrations
 
     @abstractmethod
-    def begin(self) -> None:
-        """Open a transaction."""
+    def begin(self, *, fresh: bool = False) -> None:
+        """Open a transaction: it sees one state, or a `fresh` one with each statement."""
 
     @abstractmethod
     def commit(self, topics: Iterable[str]) -> None:
@@ -123,7 +124,7 @@ class Session(ABC):
         """
         folder = files("tieline.ledgers") / "migrations" / self.migrations
         known = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=lambda f: f.name)
-        self.begin()
+        self.begin(fresh=True)
         try:
             lock()
             self.script("create table if not exists migration (number integer primary key, name text, at text)")

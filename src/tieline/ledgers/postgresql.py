@@ -43,6 +43,7 @@ class PostgresqlSession(Session):
     among = "= any(?)"
     lock = " for update"
     share = " for share"
+    looks_back = True
     migrations = "postgresql"
 
     def __init__(self, conninfo: str, schema: str) -> None:
@@ -58,8 +59,9 @@ class PostgresqlSession(Session):
         """Whether a commit of this server reaches the disk before it is acknowledged."""
         return self.rows("select current_setting('fsync') = 'on'") == [(True,)]
 
-    def begin(self) -> None:
-        self._cursor.execute("begin")
+    def begin(self, *, fresh: bool = False) -> None:
+        # Who writes what another one has changed since its transaction began is refused, and runs again.
+        self._cursor.execute("begin isolation level " + ("read committed" if fresh else "repeatable read"))
 
     def commit(self, topics: Iterable[str]) -> None:
         for topic in topics:

@@ -8,7 +8,7 @@ from tieline.ledgers.dialect import Session
 from tieline.ledgers.stores.channels import SqlChannels
 from tieline.ledgers.stores.held import SqlHeld
 from tieline.ledgers.stores.inbox import SqlInbox
-from tieline.ledgers.stores.leases import SqlLeases
+from tieline.ledgers.stores.leases import SqlLeases, TakeOver
 from tieline.ledgers.stores.legs import SqlLegs
 from tieline.ledgers.stores.notes import SqlNotes
 from tieline.ledgers.stores.parked import SqlParked
@@ -47,6 +47,7 @@ class SqlStores:
     def inside(self, work: Callable[[Stores], T], fences: Sequence[Fence]) -> tuple[T, list[str]]:
         """Run `work` in one transaction, and give its result and the topics that it rang."""
         self._topics.clear()
+        self._leases.beats.clear()
         self._session.begin()
         try:
             if fences:
@@ -60,3 +61,15 @@ class SqlStores:
             raise
         self._names.committed()
         return result, topics
+
+    def take_over(self, wanted: TakeOver) -> None:
+        """Take leases before the work that asked for them is run again."""
+        self._session.begin(fresh=True)
+        try:
+            for owner, seconds in wanted.beats.items():
+                self._leases.beat(owner, seconds)
+            self._leases.take(wanted.names, wanted.owner)
+            self._session.commit(())
+        except BaseException:
+            self._session.rollback()
+            raise

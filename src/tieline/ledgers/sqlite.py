@@ -38,6 +38,7 @@ class SqliteSession(Session):
     among = "in (select value from json_each(?))"
     lock = ""  # a transaction begins by locking the whole file
     share = ""
+    looks_back = False
     migrations = "sqlite"
 
     def __init__(self, path: str) -> None:
@@ -48,18 +49,31 @@ class SqliteSession(Session):
         self._rung = 0
         self._own: dict[str, int] = {}
         settings = (
-            "page_size = 8192",  # before there is a table
-            "journal_mode = wal",
             "synchronous = full",
             "wal_autocheckpoint = 8000",  # pages: a batch with random keys touches thousands
             "cache_size = -16384",
             "temp_store = memory",
             "secure_delete = fast",
         )
+        self._connection.execute("pragma page_size = 8192")  # before there is a table
+        self._write_ahead()
         for setting in settings:
             self._connection.execute(f"pragma {setting}")
 
-    def begin(self) -> None:
+    def _write_ahead(self) -> None:
+        """Switch to the write-ahead log; SQLite does not wait here for others who do the same."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._connection.execute("pragma journal_mode = wal")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_POLL)
+            else:
+                return
+
+    def begin(self, *, fresh: bool = False) -> None:
         self._connection.execute("begin immediate")
 
     def commit(self, topics: Iterable[str]) -> None:

@@ -1,6 +1,6 @@
 """Who may do what."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from tieline.errors import Fenced
@@ -10,37 +10,56 @@ from tieline.ledgers.dialect import Merge, Session
 _FORGOTTEN_AFTER: Final = 86_400.0  # seconds after which a dead worker's row is dropped
 
 
+class TakeOver(Exception):
+    """Leases are free, but who takes them here would see the stores as they were before their last holder's end."""
+
+    def __init__(self, names: Sequence[str], owner: str, beats: Mapping[str, float]) -> None:
+        super().__init__(names, owner)
+        self.names = names
+        self.owner = owner
+        self.beats = beats
+
+
 class SqlLeases:
     """Who may do what. The token grows with each new holder, so an old one is known by its token."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.beats: dict[str, float] = {}  # of this transaction
 
     def beat(self, owner: str, seconds: float) -> None:
+        self.beats[owner] = seconds
         now = self._session.now()
         self._session.merge(Merge("worker", "owner expires", "text float8", key="owner"), [(owner, now + seconds)])
         self._session.run("delete from worker where expires < ?", now - _FORGOTTEN_AFTER)
 
     def acquire(self, names: Sequence[str], owner: str) -> dict[str, int]:
-        session = self._session
         wanted = sorted(set(names))
-        rows = self._locked(wanted, session.lock)
-        missing = [name for name in wanted if name not in rows]
-        if missing:
-            insert = "insert into lease (name, owner, token) values (?, '', 0) on conflict (name) do nothing"
-            session.many(insert, [(name,) for name in missing])
-            rows |= self._locked(missing, session.lock)
-        alive = {name for (name,) in session.rows("select owner from worker where expires > ?", session.now())}
-        tokens = {}
-        taken = []
-        for name, (holder, token) in rows.items():
-            if holder == owner:
-                tokens[name] = token
-            elif holder not in alive:
-                tokens[name] = token + 1
-                taken.append((owner, token + 1, name))
-        session.many("update lease set owner = ?, token = ? where name = ?", taken)
+        there = dict.fromkeys(wanted, ("", 0)) | self._found(wanted)
+        own = {name: token for name, (holder, token) in there.items() if holder == owner}
+        free = self._free({name: holder for name, (holder, _) in there.items() if name not in own})
+        if not free:
+            return own
+        if self._session.looks_back:
+            raise TakeOver(free, owner, dict(self.beats))
+        return own | self.take(free, owner)
+
+    def take(self, names: Sequence[str], owner: str) -> dict[str, int]:
+        """Take what is still free, once the transactions behind their fences have ended."""
+        session = self._session
+        insert = "insert into lease (name, owner, token) values (?, '', 0) on conflict (name) do nothing"
+        session.many(insert, [(name,) for name in names])
+        there = self._found(names, session.lock)
+        free = self._free({name: holder for name, (holder, _) in there.items()})
+        tokens = {name: there[name][1] + 1 for name in free}
+        update = "update lease set owner = ?, token = ? where name = ?"
+        session.many(update, [(owner, token, name) for name, token in tokens.items()])
         return tokens
+
+    def _free(self, holders: Mapping[str, str]) -> list[str]:
+        query = "select owner from worker where expires > ?"
+        alive = {owner for (owner,) in self._session.rows(query, self._session.now())}
+        return [name for name, holder in holders.items() if holder not in alive]
 
     def release(self, names: Sequence[str], owner: str) -> None:
         update = "update lease set owner = '' where name = ? and owner = ?"
@@ -53,14 +72,14 @@ class SqlLeases:
     def check(self, fences: Iterable[Fence]) -> None:
         """Raise Fenced where a lease has passed on; the others stay ours until the commit."""
         tokens = {fence.name: fence.token for fence in fences}
-        found = self._locked(sorted(tokens), self._session.share)
+        found = self._found(sorted(tokens), self._session.share)
         for name, token in tokens.items():
             holder, current = found.get(name, ("", 0))
             if not holder or current != token:
                 now_with = f"{holder!r} with token {current}" if holder else "nobody"
                 raise Fenced(f"lease {name!r}, token {token}, has passed on: it is now with {now_with}")
 
-    def _locked(self, names: Sequence[str], lock: str) -> dict[str, tuple[str, int]]:
+    def _found(self, names: Sequence[str], lock: str = "") -> dict[str, tuple[str, int]]:
         session = self._session
         query = f"select name, owner, token from lease where name {session.among} order by name{lock}"
         return {name: (owner, token) for name, owner, token in session.rows(query, session.listed(names))}

@@ -162,15 +162,14 @@ class SqlParked:
         session = self._session
         wanted, values = session.wanted(self._texts.sought(keys))
         which = "reason = 'reference' and waits_entity = ? and waits_key = w.v"
-        waiting = session.join(wanted, "leg, parked.key", "parked", which, index="parked_reference")
-        return session.run(
-            "update parked set reason = 'retry', not_before = ? where reason = 'reference'"
-            f" and (leg, key) in ({waiting}) and leg in (select leg from leg where target = ?)",
-            session.now(),
-            *values,
-            self._names.known(entity),
-            target,
-        )
+        query = session.join(wanted, "leg, parked.key", "parked", which, index="parked_reference")
+        waiting: dict[int, list[str]] = {number: [] for (number,) in session.rows(_LEGS_TO, target)}
+        for number, key in session.rows(query, *values, self._names.known(entity)):
+            if number in waiting:
+                waiting[number].append(key)
+        update = f"update parked set reason = 'retry', not_before = ? where leg = ? and key {session.among}"
+        now = session.now()
+        return sum(session.run(update, now, n, session.listed(found)) for n, found in waiting.items() if found)
 
     def list(self, leg: str | None = None, reason: Reason | None = None, limit: int = 1000) -> "_Parked":
         terms: dict[str, Any] = {}
@@ -199,5 +198,6 @@ class SqlParked:
         return self._session.run(f"{update} {which}", *changes.values(), *place) > 0
 
 
+_LEGS_TO: Final = "select leg from leg where target = ? order by leg"
 _COLUMNS: Final = ", ".join(SqlParked._merge.names)
 _Parked = list[ParkedRow]  # inside the class, `list` is a method

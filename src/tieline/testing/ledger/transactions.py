@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
@@ -27,8 +28,6 @@ def _everywhere(stores: Stores) -> None:
     stores.held.put("erp", "Order", [held("a")])
     stores.parked.put([parked("a")])
     stores.inbox.append("shop.order", [("r", b"x", "")])
-    stores.leases.beat("w", 60)
-    stores.leases.acquire(["l"], "w")
     stores.notes.put("n", 1)
 
 
@@ -44,9 +43,12 @@ def _all_there_is(stores: Stores) -> list[object]:
         stores.held.get("erp", "Order", ["a"]),
         stores.parked.list(),
         stores.inbox.read("shop.order", 10),
-        stores.leases.holders(),
         stores.notes.starting(""),
     ]
+
+
+def _note(stores: Stores, name: str) -> None:
+    stores.notes.put(name, 0)
 
 
 class Transactions(Suite):
@@ -57,7 +59,7 @@ class Transactions(Suite):
         assert bench(lambda stores: ["what", "ever"]) == ["what", "ever"]
 
     def test_an_error_undoes_all_of_it(self, bench: Bench) -> None:
-        """Where the work raises, every store is as it was before, and the error comes through."""
+        """Where the work raises, every store is as it was before, and the error comes through; leases may pass."""
         before = bench(_all_there_is)
 
         def work(stores: Stores) -> None:
@@ -116,6 +118,62 @@ class Transactions(Suite):
 
         bench.run(all_of_them())
         assert bench(lambda stores: stores.notes.get("n")) == 50
+
+    def test_workers_that_change_the_same_thing_lose_nothing(self, bench: Bench, sharing: None) -> None:
+        """What a transaction has read, nobody changes before it writes; else it runs again."""
+        workers = [bench.another() for _ in range(4)]
+
+        def add(stores: Stores) -> None:
+            number = stores.notes.get("n") or 0
+            time.sleep(0.001)
+            stores.notes.put("n", number + 1)
+
+        async def work(worker: Bench) -> None:
+            for _ in range(10):
+                await worker.ledger.transact(add)
+
+        async def all_at_once() -> None:
+            await asyncio.gather(*(work(worker) for worker in workers))
+
+        bench.run(all_at_once())
+        assert bench(lambda stores: stores.notes.get("n")) == 40
+
+    def test_a_transaction_sees_one_state(self, bench: Bench, sharing: None) -> None:
+        """What others commit in the meantime is not seen half-way through."""
+        other = bench.another()
+        for name in "ab":
+            bench(partial(_note, name=name))
+
+        def look(stores: Stores) -> tuple[object, object]:
+            first = stores.notes.get("a")
+            time.sleep(0.02)
+            return first, stores.notes.get("b")
+
+        def change(stores: Stores) -> None:
+            for name in "ba":
+                stores.notes.put(name, stores.notes.get(name) + 1)
+
+        async def both() -> list[tuple[object, object]]:
+            async def keep_changing() -> None:
+                for _ in range(30):
+                    await other.ledger.transact(change)
+
+            changing = asyncio.create_task(keep_changing())
+            looks = [await bench.ledger.transact(look) for _ in range(10)]
+            await changing
+            return looks
+
+        assert all(a == b for a, b in bench.run(both()))
+
+    def test_workers_open_an_empty_store_together(self, bench: Bench, sharing: None) -> None:
+        """Its tables are made once, whoever comes first."""
+        workers = [bench.another() for _ in range(4)]
+
+        async def all_at_once() -> None:
+            await asyncio.gather(*(worker.ledger.transact(_everywhere) for worker in workers))
+
+        bench.run(all_at_once())
+        assert bench(lambda stores: stores.channels.ends("c")) == {0: 4, 1: 0}
 
     def test_a_lease_lets_its_holder_through(self, bench: Bench) -> None:
         """Work behind leases that are held is done."""

@@ -67,7 +67,7 @@ TEXTS: Final = {
 }
 """Texts that go through unchanged, or are rejected; never a third way."""
 
-AMOUNTS: Final = ("0.1", "0.30", "-0.01", "12345678901234567.89", "99999999999999.99", "1E+3", "0", "1000000")
+AMOUNTS: Final = ("0.1", "0.30", "0.125", "1.005", "-0.01", "12345678901234567.89", "99999999999999.99", "1E+3", "0", "1000000")
 """Amounts that come back to the last digit, or are rejected."""
 
 IDS: Final = (
@@ -576,7 +576,7 @@ class ConnectorSuite:
         assert set(counterpart.rows()) == {"20000"}
 
     def test_a_transaction_that_fails_leaves_nothing(self, counterpart: Counterpart) -> None:
-        """After an error inside, rows, held rows and fence are as they were; the next one works."""
+        """After an error inside, rows, held rows and fence are as they were, and nothing is locked."""
         _needs(counterpart.facts.transactional, "has transactions")
 
         async def work() -> tuple[list[HeldRow], dict[int, LegState]]:
@@ -588,7 +588,7 @@ class ConnectorSuite:
                         await transaction.keep("Order", [_held("20000")])
                         await transaction.move("leg", {0: LegState(7, 3, 9, {"done": 2})})
                         raise ZeroDivisionError
-                async with connector.transaction() as transaction:
+                async with counterpart.opened() as other, other.transaction() as transaction:
                     return await transaction.held("Order", ["20000"]), await transaction.fence("leg", {0: 1})
 
         assert asyncio.run(work()) == ([], {0: LegState(token=1)})
@@ -614,10 +614,12 @@ class ConnectorSuite:
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
+                async with counterpart.opened() as other, other.transaction() as transaction:
+                    states = await transaction.fence("leg", {0: 1})
                 async with connector.transaction() as transaction:
-                    return await transaction.fence("leg", {0: 1})
+                    return states | await transaction.fence("leg", {1: 1})
 
-        assert asyncio.run(work()) == {0: LegState(token=1)}
+        assert asyncio.run(work()) == {0: LegState(token=1), 1: LegState(token=1)}
         assert counterpart.rows() == {}
 
     def test_nobody_sees_a_transaction_before_its_commit(self, counterpart: Counterpart) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -36,23 +36,6 @@ def parse_name(text: str) -> Name:
     if quoted or not all(parts) or "\0" in text:
         raise ValueError(f"{text!r} is not a name")
     return tuple(parts)
-
-
-def quote(name: str) -> str:
-    """An identifier in standard double quotes, which SQLite and PostgreSQL share."""
-    if "\0" in name or not name:
-        raise ValueError(f"{name!r} is not a name")
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_all(names: Iterable[str], prefix: str = "") -> str:
-    """Identifiers, quoted and separated by commas."""
-    return ", ".join(prefix + quote(name) for name in names)
-
-
-def dotted(name: Name) -> str:
-    """A name of several parts, each one quoted."""
-    return ".".join(map(quote, name))
 
 
 def id_part(value: Any) -> str:

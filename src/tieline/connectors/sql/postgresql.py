@@ -19,8 +19,8 @@ from psycopg.types.string import TextLoader
 
 from tieline.connector import Discovered, Record
 from tieline.connectors.sql.dialect import Fit, LockTimeout, Row
-from tieline.connectors.sql.names import Name, dotted, is_integer, is_utf8, is_uuid, quote, quote_all
-from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation
+from tieline.connectors.sql.names import Name, is_integer, is_utf8, is_uuid
+from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, listed
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
@@ -44,6 +44,7 @@ _KINDS: Final = {
     "uuid": Kind.UUID,
     "bytea": Kind.BYTES,
 }
+_LIMITS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 _TYPES: Final = {
     Kind.TEXT: 'text collate "C"',
     Kind.INTEGER: "bigint not null default 0",
@@ -109,16 +110,15 @@ class _NoArray(Dumper):
 class PostgresqlSession:
     """One connection, used by one thread; transactions are begun and ended by hand."""
 
-    def __init__(self, target: Mapping[str, Any], timeout: float, *, writing: bool) -> None:
+    def __init__(self, target: dict[str, Any], timeout: float, *, writing: bool) -> None:
+        usual: dict[str, Any] = {
+            "application_name": "tieline",
+            "connect_timeout": max(2, int(timeout)),
+            "keepalives_idle": 30,
+            "tcp_user_timeout": int(timeout * 1_000),
+        }
         self._connection = psycopg.connect(
-            **target,
-            autocommit=True,
-            cursor_factory=psycopg.RawCursor,
-            connect_timeout=max(2, int(timeout)),
-            application_name="tieline",
-            client_encoding="utf-8",
-            keepalives_idle=30,
-            tcp_user_timeout=int(timeout * 1_000),
+            autocommit=True, cursor_factory=psycopg.RawCursor, **(usual | target), client_encoding="utf-8"
         )
         self._writing = writing
         adapters = self._connection.adapters
@@ -206,7 +206,7 @@ class Postgresql:
     errors = (psycopg.Error, UnicodeError)
     locks_rows = True
 
-    def __init__(self, target: Mapping[str, Any], timeout: float, where: str, schema: str) -> None:
+    def __init__(self, target: dict[str, Any], timeout: float, where: str, schema: str) -> None:
         self._target = target
         self._timeout = timeout
         self._where = where
@@ -273,7 +273,7 @@ class Postgresql:
         ((oid, kind),) = session.rows(
             "select c.oid::bigint, c.relkind::text"
             "  from (select to_regclass($1)::oid as oid) found left join pg_class c using (oid)",
-            [dotted(name)],
+            [_dotted(name)],
         )
         if oid is None or kind not in {"r", "p", "v", "m", "f"}:
             return None
@@ -285,7 +285,7 @@ class Postgresql:
                 unique.add(frozenset(names))
                 primary = tuple(names) if is_primary else primary
         deferred = session.rows(_DEFERRED, [oid])[0][0]
-        return Relation(name, columns, primary, frozenset(unique), kind in {"v", "m", "f"}, deferred)
+        return Relation(name, _dotted(name), columns, primary, frozenset(unique), kind in {"v", "m", "f"}, deferred)
 
     def discover(self, session: Any) -> list[Discovered]:
         found = []
@@ -303,13 +303,13 @@ class Postgresql:
     def among(self, columns: Sequence[Column], values: Sequence[Sequence[Any]], first: int) -> tuple[str, list[Any]]:
         # Not `= any(array)`: without statistics that may compare every row with every value.
         arrays = [list(of_column) for of_column in zip(*values, strict=True)]
-        marks = ", ".join(f"${n}::{column.cast}[]" for n, column in enumerate(columns, first))
-        return f"({quote_all(c.name for c in columns)}) in (select * from unnest({marks}))", arrays
+        marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, first))
+        shown = ", ".join(f"{c.sql}::text" if c.kind is Kind.OTHER else c.sql for c in columns)
+        return f"({shown}) in (select * from unnest({marks}))", arrays
 
     def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
         arrays = [list(of_column) for of_column in zip(*values, strict=True)]
-        casts = ["text" if column.kind is Kind.OTHER else column.cast for column in columns]
-        marks = ", ".join(f"${n}::{cast}[]" for n, cast in enumerate(casts, 1))
+        marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, 1))
         names = ", ".join(f"tieline_{n}" for n in range(len(columns)))
         join = " and ".join(
             f"tieline_t.{column.sql}{'::text' if column.kind is Kind.OTHER else ''} = tieline_{n}"
@@ -347,7 +347,9 @@ class Postgresql:
 
     def fit(self, column: Column) -> Fit | None:
         if column.kind is Kind.DECIMAL and column.scale is not None:
-            return _fit_scale(column.scale)
+            return _fit_scale(column.scale, column.limit)
+        if column.kind is Kind.INTEGER and column.limit is not None:
+            return _fit_range(column.limit)
         return _FITS.get(column.kind)
 
     def savepoint(self, session: Any) -> None:
@@ -382,9 +384,9 @@ class Postgresql:
         self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
     ) -> list[Row]:
         _refuse_nested(rows)
-        given = f"({quote_all(c.name for c in columns)}) values {_values(columns, 1, 1)}"
+        given = f"({listed(columns)}) values {_values(columns, 1, 1)}"
         sql = f"insert into {relation.sql} {given if columns else 'default values'} "
-        found: list[Row] = session.many(f"{sql} returning {quote_all(c.name for c in key)}", rows)
+        found: list[Row] = session.many(f"{sql} returning {listed(key)}", rows)
         return found
 
     def replace(
@@ -412,7 +414,7 @@ class Postgresql:
             source, values = (
                 (source, values) if not values else self._source(session, child.relation, columns, rows, 1)
             )
-            names = quote_all(column.name for column in columns)
+            names = listed(columns)
             session.run(f"insert into {child.relation.sql} ({names}) select {names} from {source}", values)
 
     def delete(
@@ -425,8 +427,9 @@ class Postgresql:
         return (self._schema, table)
 
     def create(self, session: Any, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
-        listed = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
-        statements = [f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)}))"]
+        given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
+        keys = ", ".join(map(quote, key))
+        statements = [f"create table if not exists {_dotted(name)} ({given}, primary key ({keys}))"]
         session.run(f"select pg_advisory_xact_lock({_LOCK})")
         if session.rows("select to_regnamespace($1) is null", [quote(self._schema)])[0][0]:
             statements.insert(0, f"create schema {quote(self._schema)}")
@@ -444,7 +447,7 @@ class Postgresql:
         if len(rows) > _FEW:
             return f"{self._load(session, relation, columns, rows)} n", []
         _refuse_nested(rows)
-        names = quote_all(column.name for column in columns)
+        names = listed(columns)
         values = [value for row in rows for value in row]
         return f"(values {_values(columns, len(rows), first)}) n({names})", values
 
@@ -455,18 +458,18 @@ class Postgresql:
         if load is None:
             load = next(session.load_names)
             # Plain numeric: a scale would round on the way in. LIKE would bring NOT NULL along.
-            listed = ", ".join(
+            chosen = ", ".join(
                 f"{c.sql}::numeric as {c.sql}" if c.kind is Kind.DECIMAL and c.scale is not None else c.sql
                 for c in relation.columns.values()
             )
             session.run(
-                f"create temp table {load} on commit delete rows as select {listed} from {relation.sql} with no data"
+                f"create temp table {load} on commit delete rows as select {chosen} from {relation.sql} with no data"
             )
             session.loads[relation.signature] = load
             session.fresh_loads.append(relation.signature)
         else:
             session.run(f"delete from {load}")
-        session.copy(f"copy {load} ({quote_all(c.name for c in columns)}) from stdin", rows)
+        session.copy(f"copy {load} ({listed(columns)}) from stdin", rows)
         return load
 
     def _merge_from(
@@ -478,7 +481,7 @@ class Postgresql:
         key: Sequence[Column],
         columns: Sequence[Column],
     ) -> None:
-        names = quote_all(column.name for column in columns)
+        names = listed(columns)
         keys = {column.name for column in key}
         settings = ", ".join(f"{c.sql} = excluded.{c.sql}" for c in columns if c.name not in keys)
         new = ""
@@ -488,7 +491,7 @@ class Postgresql:
             new = f" where not exists (select from {relation.sql} o where {_same(key)})"
         session.run(
             f"insert into {relation.sql} ({names}) select {names} from {source}{new} "
-            f"on conflict ({quote_all(column.name for column in key)}) "
+            f"on conflict ({listed(key)}) "
             f"do {f'update set {settings}' if settings else 'nothing'}",
             parameters,
         )
@@ -506,6 +509,20 @@ class Postgresql:
         settings = ", ".join(f"{c.sql} = n.{c.sql}" for c in columns if c.name not in keys)
         if settings:
             session.run(f"update {relation.sql} o set {settings} from {source} where {_same(key)}", parameters)
+
+
+def _sought(column: Column) -> str:
+    """The type that ids are sought by: a word that is no value of an enum is nobody's id, and no error."""
+    return "text" if column.kind is Kind.OTHER else column.cast
+
+
+def quote(name: str) -> str:
+    """An identifier in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _dotted(name: Name) -> str:
+    return ".".join(map(quote, name))
 
 
 def _same(key: Sequence[Column]) -> str:
@@ -529,16 +546,28 @@ def _column(
     name: str, shown: str, cast: str, base: str, category: str, modifier: int, not_null: bool, filled: bool
 ) -> Column:
     kind = Kind.ARRAY if category == "A" else _KINDS.get(base, Kind.OTHER)
-    scale = None
+    scale, limit = None, _LIMITS.get(base)
     if base == "numeric" and modifier >= 0:
         scale = (((modifier - 4) & 0x7FF) ^ 1024) - 1024
+        limit = 10 ** (((modifier - 4) >> 16) - scale)
     if kind is Kind.INTEGER:
         cast = "bigint"  # to look for a number out of the column's range finds nothing, and is no error
     read = f"{quote(name)}::numeric" if base == "money" else ""
-    return Column(name, shown, kind, cast, not not_null, not_null and not filled, scale, read)
+    return Column(name, quote(name), shown, kind, cast, not not_null, not_null and not filled, scale, limit, read)
 
 
-def _fit_scale(scale: int) -> Fit:
+def _fit_range(limit: int) -> Fit:
+    """PostgreSQL would not say which column a number is too large for."""
+
+    def fit(value: Any) -> Any:
+        if type(value) is int and not -limit <= value < limit:
+            raise ValueError("the number is too large for the column")
+        return value
+
+    return fit
+
+
+def _fit_scale(scale: int, limit: int | None) -> Fit:
     """PostgreSQL would round to the column's scale, silently."""
     quantum = Decimal((0, (1,), -scale))
 
@@ -551,8 +580,12 @@ def _fit_scale(scale: int) -> Fit:
                 exact = Decimal(repr(value) if isinstance(value, float) else value)
             except ArithmeticError:
                 return value  # the database says what is wrong with it
-        if not exact.same_quantum(quantum) and exact.is_finite() and exact != exact.quantize(quantum, context=_WIDE):
+        if not exact.is_finite():
+            raise ValueError("not a finite number")
+        if not exact.same_quantum(quantum) and exact != exact.quantize(quantum, context=_WIDE):
             raise ValueError(f"the column keeps {scale} decimals, and this would be rounded")
+        if limit is not None and not -limit < exact < limit:
+            raise ValueError(f"the column takes numbers below {limit:,}")
         return exact
 
     return fit

@@ -1,12 +1,12 @@
 """What the database says of a table, and a declared table bound to it."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum, auto
 from functools import cached_property
 
-from tieline.connectors.sql.names import Name, dotted, quote
+from tieline.connectors.sql.names import Name
 from tieline.connectors.sql.tables import Child, Columns, Table, as_columns
 from tieline.errors import Mistake
 
@@ -33,23 +33,21 @@ class Kind(Enum):
 class Column:
     """A column: its declared type, the type a parameter is cast to, and what it demands.
 
-    `required` means NOT NULL with nothing to fall back on. `scale` is the number of decimals it keeps.
-    `read` is the expression that reads it, where that is not the column itself.
+    `sql` is the quoted name. `required` means NOT NULL with nothing to fall back on. `scale` is the
+    number of decimals it keeps; what it holds is below `limit`. `read` is the expression that reads it,
+    where that is not the column itself.
     """
 
     name: str
+    sql: str
     type: str
     kind: Kind
     cast: str = ""
     nullable: bool = True
     required: bool = False
     scale: int | None = None
+    limit: int | None = None
     read: str = ""
-
-    @property
-    def sql(self) -> str:
-        """The quoted name."""
-        return quote(self.name)
 
     @property
     def selected(self) -> str:
@@ -59,23 +57,19 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """A table or view as the database describes it; two of them are never the same object's equal.
+    """A table or view as the database describes it.
 
-    `unique` are the sets of columns of which a unique index exists. `deferred` tells of constraints
-    that are checked at the commit only.
+    `sql` is the quoted name. `unique` are the sets of columns of which a unique index exists.
+    `deferred` tells of constraints that are checked at the commit only.
     """
 
     name: Name
+    sql: str
     columns: Mapping[str, Column]
     primary: tuple[str, ...] = ()
     unique: frozenset[frozenset[str]] = frozenset()
     view: bool = False
     deferred: bool = False
-
-    @cached_property
-    def sql(self) -> str:
-        """The quoted name."""
-        return dotted(self.name)
 
     @cached_property
     def signature(self) -> Hashable:
@@ -197,7 +191,8 @@ class _Binding:
         parent = self.columns(relation, child.parent)
         child_key = self.columns(relation, child.key)
         order_by = self.columns(relation, child.order_by) or child_key
-        if child_key and not relation.view and frozenset(one.name for one in child_key) not in relation.unique:
+        whole = len(child_key) == len(as_columns(child.key)) > 0
+        if whole and not relation.view and frozenset(one.name for one in child_key) not in relation.unique:
             index = f"create unique index on {relation.sql} ({', '.join(one.sql for one in child_key)})"
             self.wrong(f"rows of {child.table} are not unique by {', '.join(one.name for one in child_key)}", index)
         for above, below in zip(key, parent, strict=False):
@@ -210,3 +205,8 @@ class _Binding:
         columns = tuple(column for column in relation.columns.values() if column.name not in names)
         rest = tuple(column for column in child_key if column.name not in names)
         return ChildShape(name, relation, columns, parent, child_key, rest, order_by)
+
+
+def listed(columns: Iterable[Column]) -> str:
+    """The quoted names, separated by commas."""
+    return ", ".join(column.sql for column in columns)

@@ -28,8 +28,8 @@ import msgspec
 
 from tieline.connector import Discovered, Record
 from tieline.connectors.sql.dialect import Fit, Row
-from tieline.connectors.sql.names import Name, dotted, is_integer, is_utf8, quote, quote_all
-from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation
+from tieline.connectors.sql.names import Name, is_integer, is_utf8
+from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, listed
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
@@ -157,8 +157,8 @@ class Sqlite:
         if name[:-1] not in {(), ("main",)}:
             return None
         table = name[-1]
-        listed = session.rows("select type from sqlite_schema where name = ?1 and type in ('table', 'view')", [table])
-        if not listed:
+        known = session.rows("select type from sqlite_schema where name = ?1 and type in ('table', 'view')", [table])
+        if not known:
             return None
         info = session.rows(
             'select name, type, "notnull", dflt_value, pk from pragma_table_xinfo(?1) where hidden <> 1',
@@ -168,6 +168,7 @@ class Sqlite:
         columns = {
             column: Column(
                 column,
+                quote(column),
                 declared,
                 _kind(declared),
                 nullable=not notnull and column not in primary,
@@ -182,7 +183,7 @@ class Sqlite:
             found = session.rows("select name from pragma_index_info(?1)", [index])
             if not partial_ and all(column for (column,) in found):
                 unique.add(frozenset(column for (column,) in found))
-        return Relation(name, columns, primary, frozenset(unique), view=listed[0][0] == "view")
+        return Relation(name, _dotted(name), columns, primary, frozenset(unique), view=known[0][0] == "view")
 
     def discover(self, session: Any) -> list[Discovered]:
         found = []
@@ -204,7 +205,7 @@ class Sqlite:
         if len(columns) == 1:
             return f"{columns[0].sql} in ({', '.join('?' * len(flat))})", flat
         row = f"({', '.join('?' * len(columns))})"
-        return f"({quote_all(c.name for c in columns)}) in (values {', '.join([row] * len(values))})", flat
+        return f"({listed(columns)}) in (values {', '.join([row] * len(values))})", flat
 
     def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
         given = [value for number, row in enumerate(values, 1) for value in (number, *row)]
@@ -282,7 +283,7 @@ class Sqlite:
             same = " and ".join(f"{one.sql} = ?{_at(one, columns)}" for one in key)
             marks = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
             session.many(
-                f"insert into {relation.sql} ({quote_all(c.name for c in columns)}) select {marks} "
+                f"insert into {relation.sql} ({listed(columns)}) select {marks} "
                 f"where not exists (select 1 from {relation.sql} where {same})",
                 rows,
             )
@@ -290,8 +291,8 @@ class Sqlite:
         keys = {column.name for column in key}
         settings = ", ".join(f"{c.sql} = excluded.{c.sql}" for c in columns if c.name not in keys)
         session.many(
-            f"insert into {relation.sql} ({quote_all(c.name for c in columns)}) "
-            f"values ({', '.join('?' * len(columns))}) on conflict ({quote_all(c.name for c in key)}) "
+            f"insert into {relation.sql} ({listed(columns)}) "
+            f"values ({', '.join('?' * len(columns))}) on conflict ({listed(key)}) "
             f"do {f'update set {settings}' if settings else 'nothing'}",
             rows,
         )
@@ -308,9 +309,9 @@ class Sqlite:
     def insert(
         self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
     ) -> list[Row]:
-        given = f"({quote_all(c.name for c in columns)}) values ({', '.join('?' * len(columns))})"
+        given = f"({listed(columns)}) values ({', '.join('?' * len(columns))})"
         sql = f"insert into {relation.sql} {given if columns else 'default values'} "
-        return [session.rows(f"{sql} returning {quote_all(c.name for c in key)}", row)[0] for row in rows]
+        return [session.rows(f"{sql} returning {listed(key)}", row)[0] for row in rows]
 
     def replace(
         self,
@@ -326,7 +327,7 @@ class Sqlite:
             self.merge(session, child.relation, child.key, columns, rows)
         elif rows:
             marks = ", ".join("?" * len(columns))
-            names = quote_all(c.name for c in columns)
+            names = listed(columns)
             session.many(f"insert into {child.relation.sql} ({names}) values ({marks})", rows)
 
     def delete(
@@ -339,10 +340,18 @@ class Sqlite:
         return ("main", table)
 
     def create(self, session: Any, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
-        listed = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
-        session.run(
-            f"create table if not exists {dotted(name)} ({listed}, primary key ({quote_all(key)})) without rowid"
-        )
+        given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
+        keys = ", ".join(map(quote, key))
+        session.run(f"create table if not exists {_dotted(name)} ({given}, primary key ({keys})) without rowid")
+
+
+def quote(name: str) -> str:
+    """An identifier in backticks: what is in double quotes and unknown, SQLite takes for a text."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _dotted(name: Name) -> str:
+    return ".".join(map(quote, name))
 
 
 def _leftovers(
@@ -368,10 +377,10 @@ def _leftovers(
             yield gone, given
             continue
         one = "?" if len(child.rest) == 1 else f"({', '.join('?' * len(child.rest))})"
-        listed = ", ".join([one] * count)
-        rest = quote_all(column.name for column in child.rest)
-        kept_rows = f"{rest} not in ({listed})" if len(child.rest) == 1 else f"({rest}) not in (values {listed})"
-        yield f"{gone} and {kept_rows}", given
+        marks = ", ".join([one] * count)
+        rest = listed(child.rest)
+        others = f"{rest} not in ({marks})" if len(child.rest) == 1 else f"({rest}) not in (values {marks})"
+        yield f"{gone} and {others}", given
 
 
 def _at(column: Column, columns: Sequence[Column]) -> int:

@@ -120,8 +120,7 @@ class Writer:
             return change.key if known is None else known
         shape = self._shape
         if len(shape.key) == 1:
-            value = record.get(shape.key[0].name)
-            id = value if type(value) is str and value else _key_text(value, shape.key[0])
+            id = _key_text(record.get(shape.key[0].name), shape.key[0])
         else:
             values = [_key_text(record.get(column.name), column) for column in shape.key]
             missing = [column.name for column, value in zip(shape.key, values, strict=True) if value is None]
@@ -382,6 +381,8 @@ def _key_text(value: Any, column: Column) -> str | None:
     """A key's value as it stands in an id; None where there is none."""
     if value is None or value == "":
         return None
+    if type(value) is str and column.kind is Kind.TEXT:
+        return value
     if column.kind is Kind.INTEGER and not isinstance(value, int):
         try:
             value = int(value)

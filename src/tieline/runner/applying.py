@@ -172,8 +172,8 @@ class Desk:
             name = entity.__name__
             found: set[str] = set()
             for row in await load(name, list(keys)):
-                if row.message_id and not row.deleted:
-                    ids.learn(name, row.key, row.target_id or row.key)
+                if row.target_id is not None and not row.deleted:  # a dropped or filtered key is none
+                    ids.learn(name, row.key, row.target_id)
                     found.add(row.key)
             if missing := sorted(keys - found):
                 for key, target_id in (await self._ask_target(entity, missing)).items():

@@ -17,7 +17,7 @@ from tieline.connector import Change, Connector, HeldRow, LegState, Record, Resu
 from tieline.entity import Entity
 from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, TielineError, Unavailable
 from tieline.ledger import Stores
-from tieline.message import Outcome, Version
+from tieline.message import Outcome, Reason, Version
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
@@ -68,10 +68,10 @@ class ClaimedApplier:
         final = Settlement()
         desk.settle(decision, waiting, final)
         for work in decision.dropped:
-            desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, final)
+            desk.done(work, self._passed_by(work), Outcome.DROPPED, waiting, final)
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
         calls = await self._calls(decision.apply, waiting, failures, final)
-        calls = await self._settle_doubts(calls, waiting.now, failures)
+        calls = await self._settle_doubts(calls, waiting, failures, final)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
         asked = [*decision.behind, *decision.apply]
@@ -100,7 +100,7 @@ class ClaimedApplier:
         for row in final.parked:
             if row.waits_for is not None:
                 name, key = row.waits_for
-                if any(r.message_id and not r.deleted for r in stores.held.get(leg.held_in, name, [key])):
+                if any(r.target_id is not None and not r.deleted for r in stores.held.get(leg.held_in, name, [key])):
                     stores.parked.wake(leg.target, name, [key])
 
     # -- what to call --------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class ClaimedApplier:
                 failures[id(work)] = error
                 continue
             if change is None:
-                desk.done(work, desk.held_row(work), Outcome.FILTERED, waiting, final)
+                desk.done(work, self._passed_by(work), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
                 calls.append(_Call(work, change, fresh=change.target_id is None, step=step))
@@ -131,23 +131,41 @@ class ClaimedApplier:
             raise Reject(self._sink.frozen)
         return self._desk.to_change(work, entity, ids)
 
+    def _passed_by(self, work: Work) -> HeldRow:
+        """Held after a message that asks for no call: a claim stays open for the next message to settle."""
+        row = self._desk.held_row(work)
+        if work.held is None or not work.held.claim:
+            return row
+        before = work.held
+        return msgspec.structs.replace(
+            row,
+            step=before.step,
+            claim=before.claim,
+            claimed_at=before.claimed_at,
+            claim_version=before.claim_version,
+        )
+
     async def _settle_doubts(
-        self, calls: Sequence[_Call], now: float, failures: dict[int, TielineError]
+        self, calls: Sequence[_Call], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
     ) -> list[_Call]:
         """Ask the target what became of calls that were begun and never confirmed."""
-        doubtful = [call for call in calls if _claim(call.work) is not None and call.fresh and call.change.record]
+        doubtful = [call for call in calls if _claim(call.work) is not None and call.fresh]
         if not doubtful:
             return list(calls)
         match = self._sink.match
+        absent: list[_Call] = []
         if match is None or not self._can_ask:
             for call in doubtful:
+                if _known_absent(call.work):
+                    absent.append(call)
+                    continue
                 failures[id(call.work)] = Unsettled(
                     f"{self._desk.leg.target} may or may not have {call.work.message.key!r} and cannot be asked; "
                     "look there, then: tieline parked replay (it is not there) or drop (it is)",
                     until=1e12,
                 )
-            return [call for call in calls if id(call.work) not in failures]
-        values = [str((call.change.record or {}).get(match)) for call in doubtful]
+            return self._without(calls, absent, waiting, failures, final)
+        values = [_matched(call, match) for call in doubtful]
         found = await self._connector.lookup(self._sink.resource, values, by=match)
         for call, record in zip(doubtful, found, strict=True):
             claim = _claim(call.work)
@@ -157,12 +175,29 @@ class ClaimedApplier:
                 call.change = msgspec.structs.replace(call.change, target_id=self._identify(record))
                 call.fresh = False
                 log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=call.work.message.key)
-            elif now < until:
+            elif waiting.now < until:
                 failures[id(call.work)] = Unsettled(
                     f"a call for {call.work.message.key!r} was cut off; {self._desk.leg.target} does not show it yet",
                     until,
                 )
-        return [call for call in calls if id(call.work) not in failures]
+            else:
+                absent.append(call)
+        return self._without(calls, absent, waiting, failures, final)
+
+    def _without(
+        self,
+        calls: Sequence[_Call],
+        absent: Sequence[_Call],
+        waiting: Waiting,
+        failures: Mapping[int, TielineError],
+        final: Settlement,
+    ) -> list[_Call]:
+        """The calls that are left to make; nobody need delete what was found not to be there."""
+        deletes = [call.work for call in absent if call.work.message.deleted]
+        for work in deletes:
+            self._desk.done(work, self._desk.held_row(work), Outcome.UNCHANGED, waiting, final)
+        settled = {id(work) for work in deletes}
+        return [call for call in calls if id(call.work) not in failures and id(call.work) not in settled]
 
     def _identify(self, record: Record) -> str:
         settings = self._desk.leg.settings
@@ -359,6 +394,18 @@ class ClaimedApplier:
 
         await self._desk.ledger.transact(flag)
         log.warning("written late", leg=leg.name, keys=len(keys))
+
+
+def _known_absent(work: Work) -> bool:
+    """Whether a person has looked where we cannot, and says that a call in doubt took no effect."""
+    row = work.parked
+    return row is not None and row.reason is Reason.DOUBT and row.decision == "replay"
+
+
+def _matched(call: _Call, match: str) -> str:
+    """What finds the row at the target; a delete has only the key, which is what `match` holds."""
+    message, record = call.work.message, call.change.record
+    return message.key if message.deleted or record is None else str(record.get(match))
 
 
 def _claim(work: Work) -> HeldRow | None:

@@ -151,7 +151,7 @@ def _decide_one(
         if ahead is not None and ahead.key != message.key and ahead.version < message.version:
             decision.behind.append(work)
             return
-    if message.deleted and row is None:
+    if message.deleted and row is None and not (work.held is not None and work.held.claim):
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)

@@ -332,6 +332,30 @@ def test_one_bad_record_does_not_fail_the_others(tag: str) -> None:
     asking(run)
 
 
+def test_what_is_found_by_name_is_found_again_when_it_was_replaced(tag: str) -> None:
+    """A row that was deleted and made anew has another id: the change after the rejected one has it."""
+
+    async def run(connector: JsonRpcConnector) -> None:
+        def under(number: int) -> Change:
+            parent = Find("party.category", name=tag)
+            return Change(f"{number}", b"", {"name": f"{tag}-{number}", "parent": parent})
+
+        def category(record: dict[str, Any] | None, row: str | None = None) -> Change:
+            return Change("top", b"", record, row)
+
+        [top] = await connector.write("categories", [category({"name": tag})])
+        [first] = await connector.write("categories", [under(1)])
+        gone = [Change("1", b"", None, first.target_id), category(None, top.target_id)]
+        assert errors(await connector.write("categories", gone)) == [None, None]
+        assert errors([top, first]) == [None, None]
+        await connector.write("categories", [category({"name": tag})])
+        [refused] = await connector.write("categories", [under(2)])
+        [taken] = await connector.write("categories", [under(3)])
+        assert errors([refused, taken]) == [Reject, None]
+
+    asking(run)
+
+
 def test_two_rows_for_one_reference_are_named(tag: str) -> None:
     """Where the match field finds several rows, nobody guesses."""
 

@@ -14,7 +14,6 @@ from tieline.connectors.rest import Resource, Rest, RestConnector
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
-    Hold,
     InDoubt,
     Reject,
     RetryLater,
@@ -301,7 +300,8 @@ MEANING = [
     (answering(503), Unavailable, Unavailable, Unavailable),
     (answering(503, Retry_After="5"), Throttled, Throttled, Throttled),
     (answering(504), Unavailable, InDoubt, InDoubt),
-    (answering(302, Location="/login"), Hold, Hold, Hold),
+    (answering(301, Location="http://other.example/"), Unavailable, Unavailable, Unavailable),
+    (answering(302, Location="/login"), Unavailable, InDoubt, InDoubt),
     (half_a_body, Unavailable, InDoubt, InDoubt),
     (answering(200, b"<html>Back soon</html>"), Unavailable, InDoubt, InDoubt),
     (never, Unavailable, InDoubt, InDoubt),

@@ -29,7 +29,8 @@ async def halving(items: Sequence[T], attempt: Callable[[Sequence[T]], Awaitable
         try:
             results += await attempt(part)
         except OUTAGES as error:
-            results += [Result(error=error) for _ in range(len(part) + sum(map(len, waiting)))]
+            everybody = failed(error)
+            results += [everybody for _ in range(len(part) + sum(map(len, waiting)))]
             return results
         except InDoubt as error:
             results += [Result(error=error) for _ in part]
@@ -54,6 +55,14 @@ def in_waves(changes: Sequence[Change]) -> Iterator[list[int]]:
             waves.append([])
         waves[wave].append(place)
     return iter(waves)
+
+
+def failed(error: TielineError) -> Result:
+    """The result of a change that met this error.
+
+    What holds a reading (a wrong address) is no change's own fault: it is an outage with its remedy.
+    """
+    return Result(error=Unavailable(str(error)) if isinstance(error, Hold) else error)
 
 
 def stops(result: Result) -> TielineError | None:

@@ -38,9 +38,11 @@ class Effect(IntEnum):
     BLIND = 3
 
 
-# status → what it means for READ, REPEAT, ONCE, BLIND. A gateway that got no answer (502, 504) may
-# have handed a create on, so only what can be repeated is a plain outage.
+# status → what it means for READ, REPEAT, ONCE, BLIND. A gateway that got no answer (502, 504) may have
+# handed a create on, and "found elsewhere" (302) is how forms say that they have been filed; so only what
+# can be repeated is a plain outage.
 _MEANING: Final[Mapping[int, tuple[type[TielineError], ...]]] = {
+    302: (Hold, Hold, InDoubt, InDoubt),
     401: (AccessRefused,) * 4,
     403: (AccessRefused,) * 4,
     407: (AccessRefused,) * 4,

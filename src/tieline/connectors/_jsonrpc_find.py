@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import OUTAGES
+from tieline.connectors._bulk import failed
 from tieline.connectors._tryton import Remote
 from tieline.errors import Reject, TielineError
 
@@ -18,7 +18,8 @@ _Known = tuple[str, tuple[tuple[str, Any], ...]]
 class Find:
     """Stands in a record for the id of the row of `model` whose fields have these values.
 
-    Found once and remembered; where several rows fit, it is the one with the lowest id.
+    Found once and remembered, until a change that refers to it is rejected; where several rows fit, it is
+    the one with the lowest id.
     """
 
     __slots__ = ("what",)
@@ -53,16 +54,21 @@ class Finder:
         asked = {find.what for change in changes for find in _finds(change.record)}
         try:
             await self._learn(asked - self._ids.keys())
-        except (*OUTAGES, TielineError) as error:
-            return list(changes), {place: Result(error=error) for place in range(len(changes))}
+        except TielineError as error:
+            return list(changes), dict.fromkeys(range(len(changes)), failed(error))
         resolved: list[Change] = []
-        failed: dict[int, Result] = {}
+        missing: dict[int, Result] = {}
         for place, change in enumerate(changes):
-            missing = [find for find in _finds(change.record) if find.what not in self._ids]
-            if missing:
-                failed[place] = Result(error=Reject(f"the system has no {missing[0]!r}"))
-            resolved.append(change if missing else msgspec.structs.replace(change, record=self._put(change.record)))
-        return resolved, failed
+            unknown = [find for find in _finds(change.record) if find.what not in self._ids]
+            if unknown:
+                missing[place] = Result(error=Reject(f"the system has no {unknown[0]!r}"))
+            resolved.append(change if unknown else msgspec.structs.replace(change, record=self._put(change.record)))
+        return resolved, missing
+
+    def forget(self, change: Change) -> None:
+        """Search again for what a refused change refers to: it may have been replaced there."""
+        for find in _finds(change.record):
+            self._ids.pop(find.what, None)
 
     async def _learn(self, asked: set[_Known]) -> None:
         kinds: dict[tuple[str, tuple[str, ...]], list[_Known]] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import OUTAGES, behind, following, halving, in_waves, stops
+from tieline.connectors._bulk import behind, failed, following, halving, in_waves, stops
 from tieline.connectors._http_errors import Effect
 from tieline.connectors._jsonrpc_model import Model
 from tieline.connectors._tryton import Field, Remote
@@ -60,11 +60,10 @@ class Writer:
             ids = await self._ids(changes, results)
             there = await self._there(changes, [row for row in ids.values() if row is not None])
             values = await self._values(changes, ids, there, results)
-        except OUTAGES as error:
-            self._stop = error
-            return {place: Result(error=error) for place in changes}
         except TielineError as error:
-            return {place: Result(error=error) for place in changes}
+            result = failed(error)
+            self._stop = stops(result)
+            return dict.fromkeys(changes, result)
 
         async def delete(part: Sequence[int]) -> list[Result]:
             rows = [ids[place] for place in part]

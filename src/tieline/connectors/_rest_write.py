@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors._bulk import behind, following, stops
+from tieline.connectors._bulk import behind, failed, following, stops
 from tieline.connectors._http import Http, Reply, together
 from tieline.connectors._http_errors import Effect, unanswered
 from tieline.connectors._paging import at
@@ -75,7 +75,7 @@ class Writer:
         try:
             return await written
         except TielineError as failure:
-            result = Result(error=failure)
+            result = failed(failure)
             self._stop = self._stop or stops(result)
             return result
 

@@ -38,7 +38,7 @@ from tieline.connectors._jsonrpc_read import Reader
 from tieline.connectors._jsonrpc_write import Writer, matching
 from tieline.connectors._tryton import Remote, login_of
 from tieline.connectors._tryton_values import tagged
-from tieline.errors import ConfigurationError, Hold, Mistake
+from tieline.errors import ConfigurationError, Hold, Mistake, Reject
 from tieline.settings import SystemSettings
 
 __all__ = ["Child", "Find", "JsonRpc", "Model"]
@@ -174,6 +174,9 @@ class JsonRpcConnector:
         known = [place for place in range(len(changes)) if place not in failed]
         written = await Writer(self._remote, self._models[resource]).write([resolved[place] for place in known])
         results = failed | dict(zip(known, written, strict=True))
+        for place, result in results.items():
+            if isinstance(result.error, Reject):
+                self._finder.forget(changes[place])
         return [results[place] for place in range(len(changes))]
 
     async def call(self, resource: str, action: str, target_ids: Sequence[str]) -> list[Result]:

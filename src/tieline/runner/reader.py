@@ -97,11 +97,14 @@ class Reader:
                 f"{self.plan.version}; deploy the newer adapter here"
             )
         summary = Summary()
+        resends = [r for r in requests if r.kind == "resend"]
+        backfills = [r for r in requests if r.kind == "backfill"]
+        await self._send_tombstones(resends)
         if self.plan.connector is None:
-            await self._drain_inbox([r for r in requests if r.kind == "backfill"], summary)
+            await self._drain_inbox(backfills, resends, summary)
         else:
-            await self._answer(self.plan.connector, [r for r in requests if r.kind == "resend"], summary)
-            await self._read(self.plan.connector, [r for r in requests if r.kind == "backfill"], now, summary)
+            left = await self._answer(self.plan.connector, resends, summary)
+            await self._read(self.plan.connector, [*backfills, *left], now, summary)
         return summary
 
     # -- where records come from -----------------------------------------------------------------
@@ -109,7 +112,8 @@ class Reader:
     async def _read(self, connector: Connector, backfills: Sequence[Request], now: float, summary: Summary) -> None:
         facts = connector.capabilities(self.plan.resource)
         every = self.plan.settings.sweep
-        sweeping = every > 0 and now - self._state.swept_at >= every
+        # Where nobody can tell what exists, as in a drop folder, what is not shown is not gone.
+        sweeping = every > 0 and facts.keys and now - self._state.swept_at >= every
         remapped = self._state.mapping not in {0, self.plan.version}
         anew = sweeping or remapped or bool(backfills)
         whole = anew or not facts.incremental or self._state.cursor is None
@@ -147,9 +151,11 @@ class Reader:
 
         self._state = await self._ledger.transact(work, [self._fence])
 
-    async def _drain_inbox(self, backfills: Sequence[Request], summary: Summary) -> None:
+    async def _drain_inbox(self, backfills: Sequence[Request], resends: Sequence[Request], summary: Summary) -> None:
         """Read what a process has put here. Its outputs cannot be read again: a backfill computes them anew."""
         name = self.plan.name
+        if resends:
+            await self._ledger.transact(lambda s: self._ask_whole(s, resends), [self._fence])
         if backfills:
             await self._ledger.transact(self._ask_inputs, [self._fence])
         run = _Run(backfills, whole=False, marking=False)
@@ -170,6 +176,12 @@ class Reader:
             if request.begin:
                 begin_stream(stores, request.leg, self._state.sequence)
         settle(stores, backfills)
+
+    def _ask_whole(self, stores: Stores, resends: Sequence[Request]) -> None:
+        """Single outputs cannot be had again: a leg that needs one gets all of them."""
+        wholes = {r.leg: Request("backfill", r.source, r.leg, force=r.force, why=r.why) for r in resends}
+        ask(stores, wholes.values())
+        settle(stores, resends)
 
     def _ask_inputs(self, stores: Stores) -> None:
         """Have the process's inputs sent to it once more, unless that is under way."""
@@ -196,8 +208,27 @@ class Reader:
         stores.notes.put(note, None)
         self._end_backfills(stores, backfills)
 
-    async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> None:
-        """Look records up again: for a leg that needs a key's current value, or for a person's replay."""
+    async def _send_tombstones(self, asked: Sequence[Request]) -> None:
+        """The current value of a key may be that it is gone."""
+        if not asked:
+            return
+        rows = await self._ledger.transact(lambda s: s.seen.by_key(self.plan.name, [r.key for r in asked]))
+        gone = {row.key: row for row in rows if row.gone}
+        addressed: dict[tuple[str, bool], list[Message]] = {}
+        for request in asked:
+            row = gone.get(request.key)
+            if row is not None:
+                message = Message(id=row.message_id, key=row.key, version=row.version, origin=row.origin)
+                addressed.setdefault((request.leg, request.force), []).append(message)
+        if addressed:
+            changes = Changes(self.plan.name, self._state.epoch, self._state.counter, self.plan.version)
+            await self._commit(changes, addressed, (), set(), None, (), 0)
+
+    async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> Sequence[Request]:
+        """Look records up again: for a leg that needs a key's current value, or for a person's replay.
+
+        Gives the requests that only a whole read can answer.
+        """
         name = self.plan.name
         rows, decided = await self._ledger.transact(
             lambda s: (
@@ -205,6 +236,7 @@ class Reader:
                 [row for row in s.parked.due(name, s.now(), MAX_MESSAGES) if row.key != _BRAKE],
             )
         )
+        left: Sequence[Request] = ()
         wanted = [row.record for row in rows if not row.gone]
         wanted += [row.key for row in decided if row.decision != "drop"]
         if wanted and connector.capabilities(self.plan.resource).lookup:
@@ -218,6 +250,9 @@ class Reader:
         elif wanted:
             # Nobody can be asked for single records: the next whole read shows them.
             self._state = msgspec.structs.replace(self._state, cursor=None)
+            living = {row.key for row in rows if not row.gone}
+            left = [request for request in asked if request.key in living]
+            asked = [request for request in asked if request.key not in living]
         if asked or decided:
             done = [(row.key, row.message_id) for row in decided]
 
@@ -226,6 +261,7 @@ class Reader:
                 stores.parked.remove(name, done)
 
             await self._ledger.transact(answered, [self._fence])
+        return left
 
     # -- one page ----------------------------------------------------------------------------------
 
@@ -254,9 +290,9 @@ class Reader:
         summary.records += len(page.ids) + len(page.gone)
         summary.messages += len(changes.messages)
         summary.parked += len(parked)
-        marks = page.ids if run.marking else ()
+        marks = [*page.ids, *(bad.id for bad in page.bad)] if run.marking else ()
         # A record that is again as it was before it was bad, or is no longer there, is in order too.
-        in_order = mapped.read | mapped.unchanged | set(page.gone)
+        in_order = (mapped.read | mapped.unchanged | set(page.gone)) - {row.key for row in parked}
         await self._commit(changes, addressed, parked, in_order, checkpoint, marks, inbox)
 
     async def _origins(self, mapped: MappedPage) -> dict[str, str]:

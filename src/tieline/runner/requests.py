@@ -23,6 +23,7 @@ class Request:
     begin: bool = False
     not_before: float = 0.0
     why: str = ""
+    number: int = 0  # grows while it is asked again before it is answered
 
     @property
     def note(self) -> str:
@@ -33,9 +34,11 @@ class Request:
 def ask(stores: Stores, requests: Iterable[Request]) -> None:
     """Keep requests and wake their readers."""
     for request in requests:
+        before = stores.notes.get(request.note) or {}
         stores.notes.put(
             request.note,
             {
+                "number": before.get("number", 0) + 1,
                 "kind": request.kind,
                 "source": request.source,
                 "leg": request.leg,
@@ -59,7 +62,9 @@ def requests_for(stores: Stores, source: str) -> list[Request]:
 def settle(stores: Stores, requests: Sequence[Request]) -> None:
     """These are answered, unless they were asked anew meanwhile."""
     for request in requests:
-        stores.notes.put(request.note, None)
+        value = stores.notes.get(request.note)
+        if value and Request(**value) == request:
+            stores.notes.put(request.note, None)
 
 
 def source_topic(source: str) -> str:

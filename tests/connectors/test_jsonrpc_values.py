@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.connectors._http_errors import Effect
@@ -31,12 +31,14 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_values_travel_unchanged(value: Any) -> None:
     """Decimals, dates, times and bytes come back as they were sent, however deep they stand."""
     assert plain(tagged(value)) == value
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_money_keeps_its_last_digit(amount: Decimal) -> None:
     """A Decimal keeps its scale, too."""
@@ -153,6 +155,6 @@ def test_each_error_has_its_meaning(
 )
 def test_settings_that_cannot_work_are_named(auth: Any, options: Any, names: str) -> None:
     """A missing password or database is found when the connector is opened."""
-    settings = SystemSettings("erp", "http://127.0.0.1:1", auth, options=options)
+    system = SystemSettings("erp", "http://127.0.0.1:1", auth, options=options)
     with pytest.raises(ConfigurationError, match=rf"systems\.erp\.{names}"):
-        JsonRpc(path="/{database}/rpc/", parties=Model("party.party")).open(settings)
+        JsonRpc(path="/{database}/rpc/", parties=Model("party.party")).open(system)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.connector import Change, Result
@@ -16,6 +16,7 @@ from tieline.connectors._paging import next_of
 from tieline.errors import InDoubt, Reject, Unavailable
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=40))
 def test_halving_leaves_every_bad_one_alone(good: list[bool]) -> None:
     """Whatever mixture of good and bad: the good are done once, in place, and each bad one has its reason."""
@@ -65,6 +66,7 @@ def test_an_outage_is_never_halved(raised: type[Exception], rest: type[Exception
     assert [type(result.error) for result in results] == [raised, raised, rest, rest]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd")))
 def test_waves_keep_the_order_of_each_key(keys: list[str]) -> None:
     """In no wave is a key met twice; over all waves each key's changes stand in their order."""
@@ -114,6 +116,7 @@ def test_the_next_page_is_found_in_a_link_header(header: str, address: str | Non
     assert next_of(header) == address
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_link_header_is_too_strange(header: str) -> None:
     """Whatever a hostile server sends, it is an address or none."""

@@ -38,14 +38,19 @@ class ProcessApplier:
             desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, settlement)
         settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
         outputs: Outputs = []
+        stuck: set[str] = set()  # subjects of which an event has failed
         entities, _ = desk.referred(decision.apply)
         for work, value in zip(decision.apply, entities, strict=True):
             try:
+                if work.subject in stuck:
+                    raise Behind(work.subject)
                 made = self._made(value)
+                outputs += self._rows(work, made)
             except TielineError as error:
                 settlement.parked.append(desk.park(work, error, waiting.now))
+                if desk.event:
+                    stuck.add(work.subject)
                 continue
-            outputs += self._rows(work, made)
             row = msgspec.structs.replace(desk.held_row(work), target_id=str(len(made)))
             desk.done(work, row, Outcome.DONE if made or work.held else Outcome.FILTERED, waiting, settlement)
         new = moved(moves, holding.states, holding.tokens, settlement)

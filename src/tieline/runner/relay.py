@@ -17,6 +17,7 @@ from tieline.runner.ways import outbox
 log = structlog.get_logger()
 
 _IDLE: Final = 0.5
+_AFTER_FAILURE: Final = 5.0  # seconds
 
 
 class Relay:
@@ -43,6 +44,9 @@ class Relay:
             except TielineError as error:
                 log.warning("relay waits", channel=self.channel, reason=str(error))
                 await asyncio.sleep(1.0)
+            except Exception as error:  # what nobody foresaw in an engine stops this channel alone
+                log.error("relay failed", channel=self.channel, error=str(error), exc_info=error)
+                await asyncio.sleep(_AFTER_FAILURE)
 
     async def _turn(self, fence: Fence) -> bool:
         leg = f"relay:{self.channel}"

@@ -85,8 +85,6 @@ def round_of(dsn: str, folder: Path, count: int, csv: bool, tick: Any) -> dict[s
             continue
         workload.fill(dsn, 0 if csv else count)
         workload.clear_target(dsn)
-        with psycopg.connect(dsn) as db:
-            db.execute("drop schema if exists bench_ledger cascade")
         work = folder / what
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()

@@ -213,7 +213,8 @@ def touch(dsn: str) -> None:
 
 
 def clear_target(dsn: str) -> None:
-    """Empty target tables, and none of Tieline's."""
+    """Empty target tables, and nothing of Tieline's, its ledger included."""
     with psycopg.connect(dsn) as db:
         db.execute(TARGET_TABLES)
+        db.execute("drop schema if exists bench_ledger cascade")
         db.execute("drop schema if exists tieline cascade")

@@ -5,6 +5,7 @@ Each is the shortest trace of a defect that the models found or that seeded play
 
 import asyncio
 
+import pytest
 from tests.runner.cells import (
     Interrupt,
     bad_notes,
@@ -15,12 +16,13 @@ from tests.runner.cells import (
     order,
     pay,
     receipts,
+    run_in_virtual_time,
     sales,
 )
 from tests.runner.company import CREATING, Company, Order, Payment
 
 from tieline.connector import Change
-from tieline.errors import Reject, TielineError
+from tieline.errors import Reject, RetryLater, TielineError
 from tieline.testing import Trial, Worker
 
 
@@ -224,3 +226,42 @@ async def test_a_new_target_of_events_gets_all_of_them_in_order_and_each_once() 
         assert await books(trial, "payments>erp") == (5, {"done": 5}, 0)
         entered, outcomes, waiting = await books(trial, "payments>bi")
         assert (outcomes["done"], entered - 5, waiting) == (5, outcomes.get("unchanged", 0), 0)
+
+
+@pytest.mark.parametrize("decision", ["drop", "edit"])
+def test_a_decision_that_lands_while_the_call_is_under_way_is_carried_out_on_what_is_there(decision: str) -> None:
+    """A target without transactions has taken the retry. A drop comes too late; an edit is one more change of it."""
+    refuses = True
+    decided: list[asyncio.Task[bool]] = []
+
+    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
+        return RetryLater("not now") if refuses else None
+
+    async def check() -> None:
+        nonlocal refuses
+        company = Company(erp=CREATING)
+        company.scene.flow(Order, "shop", "erp")
+
+        async def decide() -> bool:
+            row = await only_row(trial)
+            if decision == "drop":
+                return await trial.decide(row, "drop")
+            return await trial.decide(row, "replay", edited(row, note="corrected"))
+
+        def faults(worker: Worker, place: str) -> float:
+            if place != "CALLED" or refuses or decided:
+                return 0.0
+            decided.append(asyncio.ensure_future(decide()))
+            return 1.0
+
+        async with Trial(company.scene.landscape(), faults=faults, spoil=spoil) as trial:
+            trial.start()
+            order(company, "1", 1)
+            await asyncio.sleep(3)
+            refuses = False
+            await trial.settle()
+            assert [task.result() for task in decided] == [True]
+            assert sales(company) == {"1": (1, "corrected" if decision == "edit" else "")}
+            assert await books(trial) == (1, {"done": 1}, 0)
+
+    run_in_virtual_time(check)

@@ -107,6 +107,7 @@ class ParkedRow(msgspec.Struct, frozen=True):
 
     `message` is `pack_message`'s bytes; `position` is where it came from (partition, position): it
     is left alone until the leg has passed that place. `waits_for` is (entity, key) of a reference.
+    `force` asks to write what the target holds already.
     A decision (`replay`, `drop`, `edit`) is carried out by the leg's holder.
     """
 
@@ -126,6 +127,7 @@ class ParkedRow(msgspec.Struct, frozen=True):
     decision: str = ""
     decided_by: str = ""
     parked_at: float = 0.0
+    force: bool = False
 
 
 class InboxRow(msgspec.Struct, frozen=True):

@@ -123,6 +123,7 @@ class Desk:
         self.ledger = ledger
         self.event = issubclass(leg.entity, Event)
         self._references = references(leg.entity)
+        self._drops_rows = leg.sink is None or leg.sink.delete == "delete"
 
     async def waiting_for(self, works: Sequence[Work]) -> "Waiting":
         """What of these keys and subjects is parked on this leg."""
@@ -141,7 +142,9 @@ class Desk:
                 blocked[row.subject] = row
         return Waiting({row.key: row for row in rows}, blocked, now)
 
-    def decide(self, works: Sequence[Work], held: Iterable[HeldRow], waiting: "Waiting") -> Decision:
+    def decide(
+        self, works: Sequence[Work], held: Iterable[HeldRow], waiting: "Waiting", sure: bool = True
+    ) -> Decision:
         """Sort the works; see `tieline.runner.decide`."""
         return decide(
             works,
@@ -151,6 +154,7 @@ class Desk:
             held=held,
             parked=waiting.by_key,
             blocked=waiting.by_subject,
+            sure=sure,
         )
 
     def referred(self, works: Sequence[Work]) -> tuple[list[Entity | Reject | None], dict[type[Entity], set[str]]]:
@@ -234,7 +238,7 @@ class Desk:
             version=message.version,
             message_id=message.id,
             digest=b"" if message.deleted else digest(bytes(message.data)),
-            target_id=None if message.deleted else target_id or work.target_id,
+            target_id=None if message.deleted and self._drops_rows else target_id or work.target_id,
             version_tag=version_tag,
             deleted=message.deleted,
             step=len(self.leg.sink.steps) if self.leg.sink and not message.deleted else 0,
@@ -274,6 +278,7 @@ class Desk:
             partition=work.partition,
             position=work.sequence,
             decision=before.decision if before else "",
+            force=work.force,
             parked_at=before.parked_at if before else now,
         )
 
@@ -288,8 +293,17 @@ class Desk:
                 self._heal(waiting.by_key.get(work.message.key), work.held, work.parked, settlement)
             if outcome in {Outcome.UNCHANGED, Outcome.STALE}:
                 settlement.woken.append(work.message.key)
-            elif outcome is Outcome.ECHO:
+            if outcome is Outcome.ECHO:
                 settlement.held.append(self._passed_over(work))
+            elif self._ends_unseen(work, outcome):
+                row = self.held_row(work)
+                settlement.held.append(row)
+                self._heal(waiting.by_key.get(work.message.key), row, work.parked, settlement)
+
+    def _ends_unseen(self, work: Work, outcome: Outcome) -> bool:
+        """A delete of what never reached the target: nothing older of the key may reach it from now on."""
+        seen = work.held is not None and work.held.message_id
+        return outcome is Outcome.UNCHANGED and work.message.deleted and not self.event and not seen
 
     def _outcome_of_parked(self, work: Work, outcome: Outcome) -> Outcome:
         """A parked message that held has already was applied by us, before a crash kept its row."""

@@ -5,45 +5,29 @@ confirms it. Whoever finds a claim open asks the target what became of the call:
 once, "none" only after the system's settling time; nothing is ever tried again blindly.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import structlog
 
 from tieline.adapter import Sink
-from tieline.connector import Change, Connector, HeldRow, LegState, Record, Result
+from tieline.connector import Change, Connector, HeldRow, LegState, Result
 from tieline.entity import Entity
 from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, TielineError, Unavailable
 from tieline.ledger import Stores
-from tieline.message import Outcome, Reason, Version
+from tieline.message import Outcome, Version
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
 from tieline.runner.decide import Work
+from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.requests import Request, ask
 
 log = structlog.get_logger()
 
 _SLICE: Final = 50  # calls in flight that one kill can leave in doubt
-
-
-class Unsettled(InDoubt):
-    """Still in doubt; `until` is the ledger's time from which a look-up that finds nothing counts."""
-
-    def __init__(self, reason: str, until: float) -> None:
-        super().__init__(reason)
-        self.until = until
-
-
-@dataclass(slots=True)
-class _Call:
-    """A work and what is asked of the target for it. `row` is the held row as it will be confirmed."""
-
-    work: Work
-    change: Change
-    fresh: bool  # the target has no row of this key as far as anyone knows
-    step: int = 0
+_PROOF: Final = 1.0  # seconds; leases live much longer than that
 
 
 class ClaimedApplier:
@@ -57,6 +41,8 @@ class ClaimedApplier:
         facts = connector.capabilities(self._sink.resource)
         self._claims = not facts.upsert or bool(self._sink.steps)
         self._can_ask = facts.lookup
+        self._doubts = Doubts(desk, connector, self._sink)
+        self._proved = 0.0  # when a fenced commit last proved that the leases are ours, by the loop's clock
 
     async def apply(
         self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
@@ -64,14 +50,16 @@ class ClaimedApplier:
         """See `Applier`."""
         desk, entity = self._desk, self._desk.leg.entity.__name__
         held = await self._held(entity, list({w.message.key for w in works}))
-        decision = desk.decide(works, held, waiting)
+        decision = desk.decide(works, held, waiting, sure=self._claims)
         final = Settlement()
         desk.settle(decision, waiting, final)
         for work in decision.dropped:
             desk.done(work, self._passed_by(work), Outcome.DROPPED, waiting, final)
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
         calls = await self._calls(decision.apply, waiting, failures, final)
-        calls = await self._settle_doubts(calls, waiting, failures, final)
+        calls, absent = await self._doubts.settle(calls, waiting, failures)
+        for work in absent:
+            desk.done(work, desk.held_row(work), Outcome.UNCHANGED, waiting, final)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
         asked = [*decision.behind, *decision.apply]
@@ -107,7 +95,7 @@ class ClaimedApplier:
 
     async def _calls(
         self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
-    ) -> list[_Call]:
+    ) -> list[Call]:
         desk = self._desk
         entities, wanted = desk.referred(works)
         ids = await desk.identities(wanted, self._held)
@@ -122,7 +110,7 @@ class ClaimedApplier:
                 desk.done(work, self._passed_by(work), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
-                calls.append(_Call(work, change, fresh=change.target_id is None, step=step))
+                calls.append(Call(work, change, fresh=change.target_id is None, step=step))
         return calls
 
     def _change(self, work: Work, entity: Entity | Reject | None, ids: TargetIds) -> Change | None:
@@ -145,66 +133,7 @@ class ClaimedApplier:
             claim_version=before.claim_version,
         )
 
-    async def _settle_doubts(
-        self, calls: Sequence[_Call], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
-    ) -> list[_Call]:
-        """Ask the target what became of calls that were begun and never confirmed."""
-        doubtful = [call for call in calls if _claim(call.work) is not None and call.fresh]
-        if not doubtful:
-            return list(calls)
-        match = self._sink.match
-        absent: list[_Call] = []
-        if match is None or not self._can_ask:
-            for call in doubtful:
-                if _known_absent(call.work):
-                    absent.append(call)
-                    continue
-                failures[id(call.work)] = Unsettled(
-                    f"{self._desk.leg.target} may or may not have {call.work.message.key!r} and cannot be asked; "
-                    "look there, then: tieline parked replay (it is not there) or drop (it is)",
-                    until=1e12,
-                )
-            return self._without(calls, absent, waiting, failures, final)
-        values = [_matched(call, match) for call in doubtful]
-        found = await self._connector.lookup(self._sink.resource, values, by=match)
-        for call, record in zip(doubtful, found, strict=True):
-            claim = _claim(call.work)
-            assert claim is not None
-            until = claim.claimed_at + self._desk.leg.settling
-            if record is not None:
-                call.change = msgspec.structs.replace(call.change, target_id=self._identify(record))
-                call.fresh = False
-                log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=call.work.message.key)
-            elif waiting.now < until:
-                failures[id(call.work)] = Unsettled(
-                    f"a call for {call.work.message.key!r} was cut off; {self._desk.leg.target} does not show it yet",
-                    until,
-                )
-            else:
-                absent.append(call)
-        return self._without(calls, absent, waiting, failures, final)
-
-    def _without(
-        self,
-        calls: Sequence[_Call],
-        absent: Sequence[_Call],
-        waiting: Waiting,
-        failures: Mapping[int, TielineError],
-        final: Settlement,
-    ) -> list[_Call]:
-        """The calls that are left to make; nobody need delete what was found not to be there."""
-        deletes = [call.work for call in absent if call.work.message.deleted]
-        for work in deletes:
-            self._desk.done(work, self._desk.held_row(work), Outcome.UNCHANGED, waiting, final)
-        settled = {id(work) for work in deletes}
-        return [call for call in calls if id(call.work) not in failures and id(call.work) not in settled]
-
-    def _identify(self, record: Record) -> str:
-        settings = self._desk.leg.settings
-        assert settings is not None
-        return settings.identify(self._sink.resource, record)
-
-    def _slices(self, calls: Sequence[_Call], failures: dict[int, TielineError]) -> Iterator[list[_Call]]:
+    def _slices(self, calls: Sequence[Call], failures: dict[int, TielineError]) -> Iterator[list[Call]]:
         """Calls in slices; of an event's subject one at a time, and none after a failed one."""
         if not self._desk.event:
             for start in range(0, len(calls), _SLICE):
@@ -212,8 +141,8 @@ class ClaimedApplier:
             return
         rest = list(calls)
         while rest:
-            piece: list[_Call] = []
-            later: list[_Call] = []
+            piece: list[Call] = []
+            later: list[Call] = []
             subjects: set[str] = set()
             for call in rest:
                 if call.work.subject in subjects or len(piece) == _SLICE:
@@ -232,7 +161,7 @@ class ClaimedApplier:
 
     async def _call(
         self,
-        calls: list[_Call],
+        calls: list[Call],
         waiting: Waiting,
         failures: dict[int, TielineError],
         final: Settlement,
@@ -243,12 +172,20 @@ class ClaimedApplier:
             await gap(Gap.CLAIMED)
         if not calls:
             return
+        await self._prove(holding)
         results = await self._write(calls)
         outage = await self._confirm(calls, results, waiting, failures, final, holding)
         if outage is not None:
             raise outage
 
-    async def _claim(self, calls: list[_Call], failures: dict[int, TielineError], holding: Holding) -> list[_Call]:
+    async def _prove(self, holding: Holding) -> None:
+        """A call is not begun by a worker that stood still meanwhile and may have been taken over."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._proved > _PROOF:
+            await self._desk.ledger.transact(lambda stores: None, holding.fences())
+            self._proved = loop.time()
+
+    async def _claim(self, calls: list[Call], failures: dict[int, TielineError], holding: Holding) -> list[Call]:
         """Claim keys, unless somebody else's claim came between; that key is then in doubt."""
         desk, entity = self._desk, self._desk.leg.entity.__name__
         settling = desk.leg.settling
@@ -257,7 +194,7 @@ class ClaimedApplier:
             keys = [call.work.message.key for call in calls]
             now = stores.now()
             taken: dict[str, float] = {}
-            before = {call.work.message.key: _claim(call.work) for call in calls}
+            before = {call.work.message.key: open_claim(call.work) for call in calls}
             for row in stores.held.get(desk.leg.held_in, entity, keys):
                 known = before[row.key]
                 if row.claim and (known is None or (known.claim, known.claimed_at) != (row.claim, row.claimed_at)):
@@ -266,21 +203,23 @@ class ClaimedApplier:
             stores.held.put(desk.leg.held_in, entity, rows)
             return taken
 
+        begun = asyncio.get_running_loop().time()
         taken = await desk.ledger.transact(claim, holding.fences())
+        self._proved = begun
         for call in calls:
             until = taken.get(call.work.message.key)
             if until is not None:
                 failures[id(call.work)] = Unsettled("another call for this key is under way", until)
         return [call for call in calls if call.work.message.key not in taken]
 
-    def _claimed(self, call: _Call, now: float) -> HeldRow:
+    def _claimed(self, call: Call, now: float) -> HeldRow:
         work = call.work
         row = work.held or HeldRow(
             key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
         )
         return msgspec.structs.replace(row, claim=work.message.id, claimed_at=now, claim_version=work.message.version)
 
-    async def _write(self, calls: Sequence[_Call]) -> list[Result]:
+    async def _write(self, calls: Sequence[Call]) -> list[Result]:
         """Write, then take what was written through its steps."""
         results = list(await self._connector.write(self._sink.resource, [call.change for call in calls]))
         await gap(Gap.CALLED)
@@ -301,7 +240,7 @@ class ClaimedApplier:
                     results[i] = msgspec.structs.replace(results[i], error=one.error)
         return results
 
-    async def _open_steps(self, calls: Sequence[_Call], results: Sequence[Result]) -> list[set[int]]:
+    async def _open_steps(self, calls: Sequence[Call], results: Sequence[Result]) -> list[set[int]]:
         """Which steps each document still has before it: all for a new one, else as its record says."""
         steps = self._sink.steps
         every = set(range(len(steps)))
@@ -320,7 +259,7 @@ class ClaimedApplier:
 
     async def _confirm(
         self,
-        calls: Sequence[_Call],
+        calls: Sequence[Call],
         results: Sequence[Result],
         waiting: Waiting,
         failures: dict[int, TielineError],
@@ -361,7 +300,7 @@ class ClaimedApplier:
             raise
         return outage
 
-    def _released(self, call: _Call, result: Result) -> HeldRow:
+    def _released(self, call: Call, result: Result) -> HeldRow:
         """The row after a call that did not take effect, or not wholly: what is known stays known."""
         row = call.work.held or HeldRow(
             key=call.work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
@@ -370,7 +309,7 @@ class ClaimedApplier:
             row, claim=b"", target_id=result.target_id or call.change.target_id or row.target_id, step=call.step
         )
 
-    async def _flag_late(self, calls: Sequence[_Call]) -> None:
+    async def _flag_late(self, calls: Sequence[Call]) -> None:
         """We were taken over inside the call: it may have landed on a newer value. Send that again."""
         leg = self._desk.leg
         keys = [call.work.message.key for call in calls]
@@ -394,20 +333,3 @@ class ClaimedApplier:
 
         await self._desk.ledger.transact(flag)
         log.warning("written late", leg=leg.name, keys=len(keys))
-
-
-def _known_absent(work: Work) -> bool:
-    """Whether a person has looked where we cannot, and says that a call in doubt took no effect."""
-    row = work.parked
-    return row is not None and row.reason is Reason.DOUBT and row.decision == "replay"
-
-
-def _matched(call: _Call, match: str) -> str:
-    """What finds the row at the target; a delete has only the key, which is what `match` holds."""
-    message, record = call.work.message, call.change.record
-    return message.key if message.deleted or record is None else str(record.get(match))
-
-
-def _claim(work: Work) -> HeldRow | None:
-    """The key's open claim, whoever's it is."""
-    return next((row for row in (work.held, *work.others) if row is not None and row.claim), None)

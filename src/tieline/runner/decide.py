@@ -72,10 +72,12 @@ def decide(
     held: Iterable[HeldRow],
     parked: Mapping[str, ParkedRow],
     blocked: Mapping[str, ParkedRow] = {},
+    sure: bool = True,
 ) -> Decision:
     """Sort a batch's messages, in order, by what is to be done with them.
 
-    `parked` maps keys and `blocked` subjects (events only) to this leg's parked rows.
+    `parked` maps keys and `blocked` subjects (events only) to this leg's parked rows. `sure` says that
+    nothing reaches the target without a trace in held: else a delete goes there in any case.
     """
     by_key: dict[str, list[HeldRow]] = {}
     for row in held:
@@ -89,7 +91,7 @@ def decide(
                 work.held = row
             else:
                 work.others.append(row)
-        _decide_one(work, decision, target, event, parked, blocked)
+        _decide_one(work, decision, target, event, parked, blocked, sure)
     return decision
 
 
@@ -119,14 +121,15 @@ def _decide_one(
     event: bool,
     parked: Mapping[str, ParkedRow],
     blocked: Mapping[str, ParkedRow],
+    sure: bool,
 ) -> None:
     message, waits = work.message, parked.get(work.message.key)
     row = work.held if work.held is not None and work.held.message_id else None
-    if row is not None and not work.force:
-        if row.message_id == message.id or event:
+    if row is not None:
+        if (row.message_id == message.id or event) and not work.force:
             decision.settled.append((work, Outcome.UNCHANGED))
             return
-        if message.version <= row.version:
+        if message.version < row.version or (message.version == row.version and not work.force):
             decision.settled.append((work, Outcome.STALE))
             return
     if work.held is not None and work.held.claim and message.version < work.held.claim_version:
@@ -151,10 +154,17 @@ def _decide_one(
         if ahead is not None and ahead.key != message.key and ahead.version < message.version:
             decision.behind.append(work)
             return
-    if message.deleted and row is None and not (work.held is not None and work.held.claim):
+    if message.deleted and row is None and sure and not _in_doubt(work, waits):
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)
+
+
+def _in_doubt(work: Work, waits: ParkedRow | None) -> bool:
+    """Whether a call for this key was begun of which nobody knows what became."""
+    return (waits is not None and waits.reason is Reason.DOUBT) or any(
+        row is not None and row.claim for row in (work.held, *work.others)
+    )
 
 
 _REASONS: Final = (

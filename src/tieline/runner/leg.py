@@ -295,7 +295,7 @@ class Leg:
         state = self._holding.states.get(partition)
         if state is None or row.position > max(state.sequence, way.begins_after):
             return None
-        return Work(message, row.position, partition, parked=row)
+        return Work(message, row.position, partition, force=row.force, parked=row)
 
     # -- outages --------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ class SqlParked:
     _merge: Final = Merge(
         "parked",
         "leg key message_id epoch counter edit reason message error subject attempt not_before"
-        " waits_entity waits_key partition position decision decided_by parked_at",
+        " waits_entity waits_key partition position decision decided_by parked_at force",
         "integer text bytea bigint bigint integer text bytea text text integer float8"
-        " integer text integer bigint text text float8",
+        " integer text integer bigint text text float8 smallint",
         key="leg key",
         guard="(excluded.epoch, excluded.counter, excluded.edit) > (parked.epoch, parked.counter, parked.edit)"
         " or (excluded.message_id = parked.message_id and parked.decision = '')",
@@ -67,6 +67,7 @@ class SqlParked:
                 decision=row[16],
                 decided_by=row[17],
                 parked_at=row[18],
+                force=row[19] != 0,
             )
             for row in self._texts.whole(self._session.rows(query, *values), 1, 9, 13)
         ]
@@ -132,6 +133,7 @@ class SqlParked:
                     row.decision,
                     shown(row.decided_by),
                     row.parked_at,
+                    int(row.force),
                 )
                 for row, key, subject, wait, waits_key in zip(rows, keys, subjects, waits, waited, strict=True)
             ],

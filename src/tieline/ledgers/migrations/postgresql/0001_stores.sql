@@ -148,6 +148,7 @@ create table parked (
     decision text not null,
     decided_by text not null,
     parked_at float8 not null,
+    force smallint not null,
     -- From when on the leg's holder has something to do with it; null: nothing until something changes.
     due float8 generated always as (
         case when decision <> '' then 0.0 when reason in ('retry', 'in doubt') then not_before end

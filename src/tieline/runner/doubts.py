@@ -1,0 +1,197 @@
+"""What became of calls that were begun and never confirmed, and where the rows of deletes are.
+
+"Found" counts at once, "none" only after the system's settling time: until then the cut-off call may
+still land, also on top of a newer one. So a key in doubt waits, with whatever is newer. A call that
+merely repeats what was begun does no harm and waits for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+
+from tieline.adapter import Sink
+from tieline.connector import Change, Connector, HeldRow, Record
+from tieline.errors import InDoubt, TielineError
+from tieline.message import Reason
+from tieline.runner.applying import Desk, Waiting
+from tieline.runner.decide import Work
+
+log = structlog.get_logger()
+
+_NEVER: Final = 1e12  # by itself
+
+
+class Unsettled(InDoubt):
+    """Still in doubt; `until` is the ledger's time from which a look-up that finds nothing counts."""
+
+    def __init__(self, reason: str, until: float) -> None:
+        super().__init__(reason)
+        self.until = until
+
+
+@dataclass(slots=True)
+class Call:
+    """A work and what is asked of the target for it."""
+
+    work: Work
+    change: Change
+    fresh: bool  # the target has no row of this key as far as anyone knows
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A call that may still land until then; `same` where to make this one is to repeat it, and no more."""
+
+    until: float
+    same: bool
+
+
+class Doubts:
+    """Asks one target about keys of one entity."""
+
+    def __init__(self, desk: Desk, connector: Connector, sink: Sink) -> None:
+        self._desk = desk
+        self._connector = connector
+        self._sink = sink
+        facts = connector.capabilities(sink.resource)
+        self._can_ask = facts.lookup
+        self._can_find = facts.lookup and sink.match is not None
+        self._by_key = facts.upsert
+
+    async def settle(
+        self, calls: Sequence[Call], waiting: Waiting, failures: dict[int, TielineError]
+    ) -> tuple[list[Call], list[Work]]:
+        """The calls that may be made, and the deletes whose row is not there; the rest is in `failures`."""
+        doubts = {id(call): self._doubt(call.work, waiting) for call in calls}
+        open_ = [call for call in calls if doubts[id(call)] is not None or self._lacks_row(call)]
+        if not open_:
+            return list(calls), []
+        absent: list[Work] = []
+        nameless = [call for call in open_ if call.fresh]
+        found = await self._find(nameless)
+        for call in nameless:
+            self._settle_nameless(call, doubts[id(call)], found.get(id(call)), waiting.now, failures, absent)
+        await self._settle_known([call for call in open_ if not call.fresh], doubts, waiting.now, failures, absent)
+        out = failures.keys() | {id(work) for work in absent}
+        return [call for call in calls if id(call.work) not in out], absent
+
+    def _doubt(self, work: Work, waiting: Waiting) -> _Doubt | None:
+        claim = open_claim(work)
+        if claim is not None:
+            same = claim.claim == work.message.id and not self._sink.steps
+            return _Doubt(claim.claimed_at + self._desk.leg.settling, same)
+        row = waiting.by_key.get(work.message.key)
+        if row is not None and row.reason is Reason.DOUBT and row.message_id != work.message.id:
+            return _Doubt(row.not_before, same=False)
+        return None
+
+    def _lacks_row(self, call: Call) -> bool:
+        """A delete of which nobody knows the row; where rows go by our keys, the key is enough."""
+        return call.fresh and call.change.record is None and not self._by_key
+
+    # -- rows whose id nobody knows ----------------------------------------------------------------
+
+    async def _find(self, calls: Sequence[Call]) -> dict[int, Record]:
+        match = self._sink.match
+        if not calls or not self._can_find or match is None:
+            return {}
+        values = [_value(call, match) for call in calls]
+        records = await self._connector.lookup(self._sink.resource, values, by=match)
+        return {id(call): record for call, record in zip(calls, records, strict=True) if record is not None}
+
+    def _settle_nameless(
+        self,
+        call: Call,
+        doubt: _Doubt | None,
+        record: Record | None,
+        now: float,
+        failures: dict[int, TielineError],
+        absent: list[Work],
+    ) -> None:
+        work, settings = call.work, self._desk.leg.settings
+        deleting = call.change.record is None
+        if record is not None:
+            assert settings is not None
+            target_id = settings.identify(self._sink.resource, record)
+            call.change = msgspec.structs.replace(call.change, target_id=target_id)
+            call.fresh = False
+            if doubt is not None:
+                log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=work.message.key)
+                if now < doubt.until and not deleting and not self._finished(record):
+                    failures[id(work)] = self._not_yet(work, doubt)
+        elif doubt is not None and not self._can_find and (not self._by_key or self._sink.steps):
+            if not _looked_by_person(work):
+                failures[id(work)] = self._nobody_knows(work)
+            elif deleting:
+                absent.append(work)
+        elif doubt is not None and now < doubt.until and not (doubt.same and self._by_key):
+            failures[id(work)] = self._not_yet(work, doubt)
+        elif deleting and not self._by_key:
+            absent.append(work)
+
+    # -- rows whose id is known -----------------------------------------------------------------------
+
+    async def _settle_known(
+        self,
+        calls: Sequence[Call],
+        doubts: dict[int, _Doubt | None],
+        now: float,
+        failures: dict[int, TielineError],
+        absent: list[Work],
+    ) -> None:
+        settled: list[Call] = []
+        for call in calls:
+            doubt = doubts[id(call)]
+            if doubt is None or id(call.work) in failures or doubt.same:
+                continue
+            if now < doubt.until:
+                failures[id(call.work)] = self._not_yet(call.work, doubt)
+            else:
+                settled.append(call)
+        if not settled or not self._can_ask:
+            return
+        ids = [call.change.target_id or "" for call in settled]
+        for call, record in zip(settled, await self._connector.lookup(self._sink.resource, ids), strict=True):
+            if record is not None:
+                continue
+            if call.change.record is None:
+                absent.append(call.work)
+            else:  # the call in doubt was a delete
+                call.change = msgspec.structs.replace(call.change, target_id=None, version_tag=None)
+                call.fresh, call.step = True, 0
+
+    def _finished(self, record: Record) -> bool:
+        """Whether nothing of a call that made this record can still be under way."""
+        return all(step.done_when is not None and step.done_when(record) for step in self._sink.steps)
+
+    def _not_yet(self, work: Work, doubt: _Doubt) -> Unsettled:
+        what = f"a call for {work.message.key!r} was cut off and may still reach {self._desk.leg.target}"
+        return Unsettled(what, doubt.until)
+
+    def _nobody_knows(self, work: Work) -> Unsettled:
+        return Unsettled(
+            f"{self._desk.leg.target} may or may not have {work.message.key!r} and cannot be asked; "
+            "look there, then: tieline parked replay (it is not there) or drop (it is)",
+            _NEVER,
+        )
+
+
+def open_claim(work: Work) -> HeldRow | None:
+    """The key's open claim, whoever's it is."""
+    return next((row for row in (work.held, *work.others) if row is not None and row.claim), None)
+
+
+def _looked_by_person(work: Work) -> bool:
+    """Whether a person has looked where we cannot, and says that a call in doubt took no effect."""
+    row = work.parked
+    return row is not None and row.reason is Reason.DOUBT and row.decision in {"replay", "edit"}
+
+
+def _value(call: Call, match: str) -> str:
+    """What finds the row at the target; a delete has only the key, which is what `match` holds."""
+    message, record = call.work.message, call.change.record
+    return message.key if message.deleted or record is None else str(record.get(match))

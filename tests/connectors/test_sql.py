@@ -225,6 +225,14 @@ def test_a_condition_limits_what_is_read(database: Database) -> None:
     assert database.lookup(table, ["1", "2", "3"]) == [{"id": 1, "note": "x"}, None, {"id": 3, "note": "z"}]
 
 
+def test_a_condition_that_is_no_sql_is_a_mistake(database: Database) -> None:
+    """What the database cannot make sense of is the project's to mend, and never an empty reading."""
+    database.run(f"create table {database.prefix}t (id integer primary key)")
+    for where in ("id ==== 1", "no_such_column = 1", "no_such_function(id)"):
+        with pytest.raises(ConfigurationError):
+            database.read(Table(f"{database.prefix}t", key="id", where=where))
+
+
 def test_of_several_rows_with_a_value_the_first_by_key_is_found(database: Database) -> None:
     """A look-up by a field that is not unique gives the lowest key's row."""
     p = database.prefix
@@ -495,6 +503,7 @@ def test_check_names_every_mistake_at_once(database: Database) -> None:
     sql = Sql(
         orders=Table(f"{p}orders", key="nummer", cursor="updatet_at"),
         lines=Table(f"{p}lines", key="n"),
+        lined=Table(f"{p}orders", key="number", children={"x": Child(f"{p}nowhere", "number")}),
         named=Table(f"{p}orders", key="number", children={"lines": Child(f"{p}line", "number", ("number", "m"))}),
         loose=Table(f"{p}line", key="number"),
         typed=Table(f"{p}line", key=("number", "n"), children={"of": Child(f"{p}line", ("number", "number"))}),
@@ -514,7 +523,8 @@ def test_check_names_every_mistake_at_once(database: Database) -> None:
     expected = [
         ("erp.orders", "no column 'nummer'", "did you mean 'number'?"),
         ("erp.orders", "no column 'updatet_at'", "did you mean 'updated_at'?"),
-        ("erp.lines", "there is no table", ""),
+        ("erp.lines", "there is no table", "did you mean"),
+        ("erp.lined", f"there is no table {p}nowhere", ""),
         ("erp.named", "has a column lines itself", "another name"),
         ("erp.named", "no column 'm'", "it has number, n"),
         ("erp.loose", "not unique by number", "key=('number', 'n')"),
@@ -582,6 +592,7 @@ def test_what_a_table_cannot_do_is_said(database: Database) -> None:
     ("url", "told"),
     [
         ("nonsense", "no database's address"),
+        ("postgresql://me:hunter2@host:port/db", "postgresql://me:••••@host:port/db' is no database's address"),
         ("mysql://host/db", "mysql is not a database that this connector knows"),
         ("sqlite://", "one user only"),
         ("sqlite:///:memory:", "one user only"),

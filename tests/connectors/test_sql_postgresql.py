@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import pytest
 from tests.connectors.sql_databases import Database, drop, put
 
-from tieline.connector import Connector, LegState
+from tieline.connector import Connector, HeldRow, LegState
 from tieline.connectors.sql import Child, Sql, Table
 from tieline.errors import AccessRefused, ConfigurationError, InDoubt, Reject, RetryLater, Unavailable
+from tieline.message import Version
 from tieline.settings import Secret, SystemSettings
 
 pytestmark = pytest.mark.services
@@ -141,7 +142,7 @@ def test_moments_that_python_does_not_know_stop_nothing(postgresql: Database) ->
         ("bytea", ["00ff27"], ["xyz", "0"]),
         ("char(5)", ["ab   "], ["abcdef"]),
         ("varchar(5)", ["abc"], ["abcdef"]),
-        ("bigint", ["9223372036854775807"[:18]], ["9223372036854775808", "1.0"]),
+        ("bigint", ["9223372036854775807", "-9223372036854775808"], ["9223372036854775808", "1.0"]),
         ("mood", ["glad", "sad"], ["bored"]),
     ],
 )
@@ -265,6 +266,26 @@ def test_nothing_is_written_after_a_transaction_broke(postgresql: Database, tabl
 
     postgresql.using(table, work)
     assert postgresql.ids(table) == ["3"]
+
+
+def test_a_transaction_in_which_something_failed_is_not_committed(postgresql: Database, table: Table) -> None:
+    """Whoever swallows an error inside learns at the end that nothing was committed."""
+
+    async def swallow(connector: Connector) -> None:
+        async with connector.transaction() as transaction:
+            await transaction.fence("leg", {0: 1})
+            await transaction.write("rows", [put({"id": 1})])
+            with pytest.raises(Reject):
+                await transaction.keep("Order", [HeldRow("k", "s", Version(1, 2**70), b"m" * 16)])
+            with pytest.raises(RetryLater):
+                await transaction.held("Order", ["k"])
+
+    async def work(connector: Connector) -> None:
+        with pytest.raises(RetryLater, match="cannot be committed"):
+            await swallow(connector)
+
+    postgresql.using(table, work)
+    assert postgresql.ids(table) == []
 
 
 def _dying_at_commit(database: Database, table: Table) -> None:

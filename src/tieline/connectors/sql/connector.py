@@ -5,9 +5,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
 from tieline.connector import (
     Capabilities,
     Change,
@@ -20,17 +17,18 @@ from tieline.connector import (
     Result,
 )
 from tieline.connectors.sql import reading
-from tieline.connectors.sql.dialect import Dialect, Session
+from tieline.connectors.sql.address import Address, parse_address
+from tieline.connectors.sql.dialect import AnyDialect, Session
 from tieline.connectors.sql.held import Keeping
 from tieline.connectors.sql.lane import CommitLost, Lane, Turn
-from tieline.connectors.sql.names import join_id, parse_name
+from tieline.connectors.sql.names import Name, join_id, parse_name, spell_name
 from tieline.connectors.sql.postgresql import Postgresql
 from tieline.connectors.sql.shape import Relation, Shape, bind
 from tieline.connectors.sql.sqlite import Sqlite
 from tieline.connectors.sql.tables import Table, as_columns, mistakes_of
 from tieline.connectors.sql.writing import Writer
 from tieline.errors import ConfigurationError, InDoubt, Mistake, Unavailable
-from tieline.settings import Secret, SystemSettings
+from tieline.settings import Secret, SystemSettings, without_password
 
 _LOOKED_UP_AT_ONCE: Final = 5_000
 _URLS: Final = 'write "sqlite:///file.db" or "postgresql://host/database"'
@@ -68,12 +66,14 @@ class Sql:
         return join_id([record[column] for column in as_columns(self.resources[resource].key)])
 
 
-def _dialect(system: SystemSettings, where: str) -> Dialect:
+def _dialect(system: SystemSettings, where: str) -> AnyDialect:
     try:
-        url = make_url(system.url)
-    except ArgumentError as error:
-        raise ConfigurationError(Mistake(where, f"{system.url!r} is no database's address", _URLS)) from error
-    name = url.drivername.partition("+")[0]
+        url = parse_address(system.url)
+    except ValueError as error:
+        raise ConfigurationError(
+            Mistake(where, f"{without_password(system.url)!r} is no database's address", _URLS)
+        ) from error
+    name = url.kind
     if name == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ConfigurationError(Mistake(where, "a database in memory has one user only", _URLS))
@@ -85,14 +85,14 @@ def _dialect(system: SystemSettings, where: str) -> Dialect:
     raise ConfigurationError(Mistake(where, f"{name} is not a database that this connector knows", _URLS))
 
 
-def _postgresql_target(url: URL, system: SystemSettings) -> dict[str, Any]:
+def _postgresql_target(url: Address, system: SystemSettings) -> dict[str, Any]:
     target: dict[str, Any] = {
         "host": url.host,
         "port": url.port,
         "dbname": url.database,
-        "user": _plain(system.auth.get("user", url.username)),
+        "user": _plain(system.auth.get("user", url.user)),
         "password": _plain(system.auth.get("password", url.password)),
-        **{name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()},
+        **url.settings,
     }
     return {name: value for name, value in target.items() if value is not None}
 
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 class SqlConnector:
     """A connection to one database. Writers take turns; reading goes on beside them."""
 
-    def __init__(self, system: SystemSettings, tables: Mapping[str, Table], dialect: Dialect) -> None:
+    def __init__(self, system: SystemSettings, tables: Mapping[str, Table], dialect: AnyDialect) -> None:
         self._where = f"systems.{system.name}"
         self._tables = tables
         self._dialect = dialect
@@ -127,7 +127,11 @@ class SqlConnector:
         await self._reading.run(work, repeatable=True)
 
     async def discover(self) -> list[Discovered]:
-        return await self._reading.run(self._dialect.discover, repeatable=True)
+        def work(session: Session) -> list[Discovered]:
+            found = [self._dialect.describe(session, name) for name in self._dialect.tables(session)]
+            return [_discovered(relation) for relation in found if relation is not None]
+
+        return await self._reading.run(work, repeatable=True)
 
     async def read(
         self, resource: str, since: Checkpoint = None, scope: Mapping[str, Any] | None = None
@@ -231,9 +235,19 @@ class SqlConnector:
         table = self._tables[resource]
         relations: dict[str, Relation | None] = {
             name: self._dialect.describe(session, parse_name(name))
-            for name in {table.name, *(child.table for child in table.children.values())}
+            for name in dict.fromkeys((table.name, *(child.table for child in table.children.values())))
         }
-        return bind(f"{self._where}.{resource}", resource, table, relations)
+        known = [_shown(name) for name in self._dialect.tables(session)] if None in relations.values() else []
+        return bind(f"{self._where}.{resource}", resource, table, relations, known)
+
+
+def _shown(name: Name) -> str:
+    return spell_name(name[1:] if name[0] == "public" and len(name) == 2 else name)
+
+
+def _discovered(relation: Relation) -> Discovered:
+    fields = {column.name: column.type for column in relation.columns.values()}
+    return Discovered(_shown(relation.name), relation.primary, fields, "view" if relation.view else "table")
 
 
 class SqlTransaction:

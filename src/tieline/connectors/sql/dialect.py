@@ -1,16 +1,27 @@
 """What differs between databases, behind one small interface; the rest of this package is the same."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from tieline.connector import Discovered, Record
+from tieline.connector import Record
 from tieline.connectors.sql.names import Name
 from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation
-from tieline.errors import RetryLater, TielineError
+from tieline.errors import Reject, RetryLater, TielineError
 
 Row = tuple[Any, ...]
 Fit = Callable[[Any], Any]
 """Brings a value into the form a column takes, or raises ValueError with the reason it cannot."""
+
+
+S = TypeVar("S", bound="Session")
+
+
+class Refusal(Reject):
+    """The database's own reason against a change, with field and value as far as it tells them."""
+
+    def __init__(self, reason: str, *, field: str | None = None, value: Any = None) -> None:
+        super().__init__(reason, field=field, value=value)
+        self.reason = reason
 
 
 class LockTimeout(RetryLater):
@@ -42,8 +53,8 @@ class Session(Protocol):
         """Let go of the connection, whatever state it is in."""
 
 
-class Dialect(Protocol):
-    """One database's ways. A `session` is always one that its own `connect` gave."""
+class Dialect(Protocol[S]):
+    """One database's ways, over sessions of its own driver."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -53,7 +64,7 @@ class Dialect(Protocol):
     def locks_rows(self) -> bool:
         """Whether a SELECT locks rows with FOR UPDATE; else a whole transaction is a writer's turn."""
 
-    def connect(self, *, writing: bool) -> Session:
+    def connect(self, *, writing: bool) -> S:
         """A new connection; raises the driver's errors."""
 
     def problem(self, error: BaseException) -> TielineError:
@@ -62,11 +73,11 @@ class Dialect(Protocol):
     def leaves_open(self, error: BaseException) -> bool:
         """Whether an error at the commit leaves open what became of the transaction."""
 
-    def describe(self, session: Session, name: Name) -> Relation | None:
+    def describe(self, session: S, name: Name) -> Relation | None:
         """A table or view with its columns and keys, or None."""
 
-    def discover(self, session: Session) -> list[Discovered]:
-        """All tables and views that are not the database's own."""
+    def tables(self, session: S) -> list[Name]:
+        """All tables and views that are neither the database's own nor Tieline's."""
 
     def mark(self, number: int, column: Column) -> str:
         """The placeholder of a parameter that meets this column."""
@@ -96,33 +107,33 @@ class Dialect(Protocol):
     def fit(self, column: Column) -> Fit | None:
         """How a value is brought into the column, or None where the driver does it."""
 
-    def savepoint(self, session: Session) -> None:
+    def savepoint(self, session: S) -> None:
         """Mark a place in the transaction."""
 
-    def release(self, session: Session, *, check: bool) -> None:
+    def release(self, session: S, *, check: bool) -> None:
         """Forget the mark; with `check`, meet deferred constraints first."""
 
-    def back(self, session: Session) -> None:
+    def back(self, session: S) -> None:
         """Roll back to the mark and forget it."""
 
     def merge(
-        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self, session: S, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
     ) -> None:
         """Insert or update rows, all with the same columns, the key's among them; keys are distinct."""
 
     def update(
-        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self, session: S, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
     ) -> None:
         """Update rows that exist."""
 
     def insert(
-        self, session: Session, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self, session: S, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
     ) -> list[Row]:
         """Insert rows to which the database gives the key; gives the keys, in order."""
 
     def replace(
         self,
-        session: Session,
+        session: S,
         child: ChildShape,
         parents: Sequence[Sequence[Any]],
         columns: Sequence[Column],
@@ -131,16 +142,19 @@ class Dialect(Protocol):
         """Make these the only rows of these parents; `columns` begin with the parent's."""
 
     def delete(
-        self, session: Session, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
+        self, session: S, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
     ) -> None:
         """Delete the rows whose columns hold one of these rows of values."""
 
     def own(self, table: str) -> Name:
         """Where a table of Tieline's own stands."""
 
-    def create(self, session: Session, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
+    def create(self, session: S, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
         """Make a table of Tieline's own, inside a transaction.
 
         Raises:
             AccessRefused: with what to ask of the database's owner.
         """
+
+
+AnyDialect = Dialect[Any]

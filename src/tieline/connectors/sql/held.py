@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import HeldRow, LegState
-from tieline.connectors.sql.dialect import Dialect, Session
+from tieline.connectors.sql.dialect import AnyDialect, Session
 from tieline.connectors.sql.shape import Column, Kind, Relation
 from tieline.errors import Fenced, RetryLater
 from tieline.message import Version
@@ -60,7 +60,7 @@ _decode_counts: Final = msgspec.json.Decoder(dict[str, int]).decode
 class Keeping:
     """The two tables in one database, for one system."""
 
-    def __init__(self, dialect: Dialect, system: str) -> None:
+    def __init__(self, dialect: AnyDialect, system: str) -> None:
         self.dialect = dialect
         self.system = system
         self._known: dict[str, Relation] = {}

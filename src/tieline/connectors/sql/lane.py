@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
-from tieline.connectors.sql.dialect import Dialect, Session
+from tieline.connectors.sql.dialect import AnyDialect, Session
 from tieline.errors import Unavailable
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ class CommitLost(Unavailable):
 class Lane:
     """Runs work on its own thread, one piece after the other, on a connection made at first use."""
 
-    def __init__(self, name: str, dialect: Dialect, *, writing: bool) -> None:
+    def __init__(self, name: str, dialect: AnyDialect, *, writing: bool) -> None:
         self._dialect = dialect
         self._writing = writing
         self._session: Session | None = None

@@ -38,6 +38,11 @@ def parse_name(text: str) -> Name:
     return tuple(parts)
 
 
+def spell_name(name: Name) -> str:
+    """A name as `parse_name` reads it, quoted only where it must be."""
+    return ".".join('"' + part.replace('"', '""') + '"' if {".", '"'} & set(part) else part for part in name)
+
+
 def id_part(value: Any) -> str:
     """One key value as text: what a person would write, the same for every driver."""
     if isinstance(value, str):
@@ -81,7 +86,7 @@ def split_id(id: str, parts: int) -> list[str] | None:
 
 def is_integer(text: str) -> bool:
     """Whether a text is how a whole number of 64 bits is written, and no other way to write it."""
-    return re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text, re.ASCII) is not None
+    return re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) is not None and -(2**63) <= int(text) < 2**63
 
 
 def is_uuid(text: str) -> bool:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from tieline.connector import Checkpoint, Page, Record
-from tieline.connectors.sql.dialect import Dialect, Row, Session
+from tieline.connectors.sql.dialect import AnyDialect, Row, Session
 from tieline.connectors.sql.names import id_part, join_id, split_id
 from tieline.connectors.sql.shape import ChildShape, Column, Shape
 
@@ -34,7 +34,7 @@ class Term(NamedTuple):
 class Query:
     """A statement in the making: gives each value its placeholder."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: AnyDialect) -> None:
         self.parameters: list[Any] = []
         self._dialect = dialect
 
@@ -61,7 +61,7 @@ class Phase:
     at_end: Checkpoint = None
 
 
-def plan(session: Session, dialect: Dialect, shape: Shape, since: Checkpoint, seconds: float) -> list[Phase]:
+def plan(session: Session, dialect: AnyDialect, shape: Shape, since: Checkpoint, seconds: float) -> list[Phase]:
     """The phases of a reading; `seconds` is how far before its cursor times are read again."""
     keys = tuple(Term(column.sql, column) for column in shape.key)
     if not shape.cursor:
@@ -130,7 +130,7 @@ def raw(value: Any) -> Any:
 
 
 def page(
-    session: Session, dialect: Dialect, shape: Shape, phase: Phase, after: list[Any] | None
+    session: Session, dialect: AnyDialect, shape: Shape, phase: Phase, after: list[Any] | None
 ) -> tuple[Page, list[Any] | None]:
     """The page that follows a place, and the place where the next one begins (None: this is the last)."""
     query = Query(dialect)
@@ -167,7 +167,7 @@ def _where(shape: Shape, conditions: Sequence[str]) -> str:
 
 
 def _with_children(
-    session: Session, dialect: Dialect, shape: Shape, query: Callable[[], list[Row]]
+    session: Session, dialect: AnyDialect, shape: Shape, query: Callable[[], list[Row]]
 ) -> tuple[list[Row], list[Record]]:
     """The rows of a query, and their records with children: of one moment, all of it."""
     make = dialect.records(shape.columns)
@@ -186,7 +186,7 @@ def _with_children(
     return rows, records
 
 
-def _children(session: Session, dialect: Dialect, child: ChildShape, keys: list[Row]) -> dict[Row, list[Record]]:
+def _children(session: Session, dialect: AnyDialect, child: ChildShape, keys: list[Row]) -> dict[Row, list[Record]]:
     condition, parameters = dialect.among(child.parent, keys, 1)
     chosen = [column.selected for column in (*child.columns, *child.parent)]
     order = ", ".join(column.sql for column in (*child.parent, *child.order_by))
@@ -200,7 +200,7 @@ def _children(session: Session, dialect: Dialect, child: ChildShape, keys: list[
     return lists
 
 
-def keys(session: Session, dialect: Dialect, shape: Shape, after: list[Any] | None) -> tuple[list[str], list[Any]]:
+def keys(session: Session, dialect: AnyDialect, shape: Shape, after: list[Any] | None) -> tuple[list[str], list[Any]]:
     """The ids that follow a place, up to 10,000 of them, and the last one's place."""
     query = Query(dialect)
     terms = [Term(column.sql, column) for column in shape.key]
@@ -215,7 +215,7 @@ def keys(session: Session, dialect: Dialect, shape: Shape, after: list[Any] | No
 
 
 def lookup(
-    session: Session, dialect: Dialect, shape: Shape, ids: Sequence[str], columns: tuple[Column, ...]
+    session: Session, dialect: AnyDialect, shape: Shape, ids: Sequence[str], columns: tuple[Column, ...]
 ) -> list[Record | None]:
     """The record of each id, in order; of several rows with one value, the first by key."""
     found: list[Record | None] = [None] * len(ids)
@@ -237,7 +237,7 @@ def lookup(
     return found
 
 
-def _asked(dialect: Dialect, ids: Sequence[str], columns: tuple[Column, ...]) -> Iterator[tuple[int, list[Any]]]:
+def _asked(dialect: AnyDialect, ids: Sequence[str], columns: tuple[Column, ...]) -> Iterator[tuple[int, list[Any]]]:
     for place, id in enumerate(ids):
         parts = split_id(id, len(columns))
         if parts is None:

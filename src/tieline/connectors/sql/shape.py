@@ -119,16 +119,21 @@ class Shape:
 
 
 def bind(
-    where: str, resource: str, table: Table, relations: Mapping[str, Relation | None]
+    where: str, resource: str, table: Table, relations: Mapping[str, Relation | None], tables: Sequence[str]
 ) -> tuple[Shape | None, list[Mistake]]:
     """The shape of a declared table, or everything in which the declaration and the database differ.
 
     `relations` holds what the database has under each declared name, None where there is nothing.
+    `tables` are the names that it does have, where one is missing.
     """
     binding = _Binding(where, [])
+    for name, found in relations.items():
+        if found is None:
+            near = get_close_matches(name, tables, 1, 0.4)
+            remedy = f"did you mean {near[0]!r}?" if near else "correct the name, or let its owner grant access"
+            binding.wrong(f"there is no table {name}", remedy)
     relation = relations[table.name]
     if relation is None:
-        binding.wrong(f"there is no table {table.name}", "correct the name, or let its owner grant access")
         return None, binding.mistakes
     key = binding.columns(relation, table.key)
     cursor = binding.columns(relation, table.cursor)
@@ -185,7 +190,6 @@ class _Binding:
 
     def child(self, name: str, child: Child, key: Sequence[Column], relation: Relation | None) -> ChildShape | None:
         if relation is None:
-            self.wrong(f"there is no table {child.table}", f"correct the table of child {name}")
             return None
         before = len(self.mistakes)
         parent = self.columns(relation, child.parent)

@@ -1,61 +1,27 @@
-"""SQLite, through the standard library's driver.
+"""SQLite, through the standard library's driver."""
 
-SQLite keeps what it is given, so what a column *means* is read off its declared type:
-
-- DECIMAL, NUMERIC, NUMBER, MONEY: `Decimal`, whether stored as integer, text or binary fraction; a
-  binary fraction is read as the shortest decimal that names it. A column of NUMERIC affinity stores
-  nothing else for 0.1, and about 15 digits: what would not come back to the last digit is rejected.
-  Declared as DECIMALTEXT, a column has TEXT affinity and keeps every digit.
-- TIMESTAMP, DATETIME: `datetime`, with a zone where the text has one; DATE: `date`; BOOL: `bool`; JSON.
-
-A value that does not fit its declared type is given as it is stored.
-"""
-
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
 from functools import partial
-from math import isnan
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote as quote_path
-from uuid import UUID
 
-import msgspec
-
-from tieline.connector import Discovered, Record
-from tieline.connectors.sql.dialect import Fit, Row
-from tieline.connectors.sql.names import Name, is_integer, is_utf8
+from tieline.connector import Record
+from tieline.connectors.sql.dialect import Fit, Refusal, Row
+from tieline.connectors.sql.names import Name
 from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, listed
+from tieline.connectors.sql.sqlite_values import READ, fit, identity, kind_of
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
     Mistake,
-    Reject,
     RetryLater,
     TielineError,
     Unavailable,
 )
 
-_CENT: Final = Decimal("0.01")
-_WHOLE: Final = 2**63
-
 _TYPES: Final = {Kind.TEXT: "text", Kind.INTEGER: "integer not null default 0", Kind.BYTES: "blob"}
-
-_KINDS: Final = (  # the first that stands in the declared type wins
-    (("DEC", "NUM", "MONEY"), Kind.DECIMAL),
-    (("TIMESTAMP", "DATETIME"), Kind.NAIVE),
-    (("DATE",), Kind.DATE),
-    (("BOOL",), Kind.BOOLEAN),
-    (("JSON",), Kind.JSON),
-    (("INT",), Kind.INTEGER),
-    (("CHAR", "CLOB", "TEXT"), Kind.TEXT),
-    (("BLOB",), Kind.BYTES),
-    (("REAL", "FLOA", "DOUB"), Kind.FLOAT),
-)
 
 
 class SqliteSession:
@@ -140,20 +106,20 @@ class Sqlite:
             return AccessRefused(f"{self._where}: {self._path} may not be written: {text}")
         if primary == sqlite3.SQLITE_NOTADB:
             return ConfigurationError(Mistake(self._where, f"{self._path} is no SQLite database", "correct the url"))
-        if primary == sqlite3.SQLITE_ERROR and ("no such table" in text or "no such column" in text):
+        if primary == sqlite3.SQLITE_ERROR and any(part in text for part in ("no such", "syntax error")):
             return ConfigurationError(Mistake(self._where, text, "correct the adapter, or restore the table"))
         if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             return RetryLater(f"{text}: a row that it refers to, or that refers to it, stands in the way")
         if isinstance(error, sqlite3.IntegrityError):
             reason, _, columns = text.partition(": ")
             field = ", ".join(column.rpartition(".")[2] for column in columns.split(", ")) or None
-            return Reject(reason, field=field) if field else Reject(text)
-        return Reject(text)
+            return Refusal(reason, field=field)
+        return Refusal(text)
 
     def leaves_open(self, error: BaseException) -> bool:
         return False
 
-    def describe(self, session: Any, name: Name) -> Relation | None:
+    def describe(self, session: SqliteSession, name: Name) -> Relation | None:
         if name[:-1] not in {(), ("main",)}:
             return None
         table = name[-1]
@@ -170,7 +136,7 @@ class Sqlite:
                 column,
                 quote(column),
                 declared,
-                _kind(declared),
+                kind_of(declared),
                 nullable=not notnull and column not in primary,
                 required=bool(notnull and default is None and not _numbers_itself(declared, column, primary)),
             )
@@ -185,17 +151,13 @@ class Sqlite:
                 unique.add(frozenset(column for (column,) in found))
         return Relation(name, _dotted(name), columns, primary, frozenset(unique), view=known[0][0] == "view")
 
-    def discover(self, session: Any) -> list[Discovered]:
-        found = []
-        for table, kind in session.rows(
-            "select name, type from sqlite_schema where type in ('table', 'view') "
-            "and name not like 'sqlite\\_%' escape '\\' and name not in ('tieline_held', 'tieline_leg') order by name"
-        ):
-            relation = self.describe(session, (table,))
-            if relation is not None:
-                fields = {column.name: column.type for column in relation.columns.values()}
-                found.append(Discovered(table, relation.primary, fields, "view" if kind == "view" else "table"))
-        return found
+    def tables(self, session: SqliteSession) -> list[Name]:
+        own = ["tieline_held", "tieline_leg"]
+        return session.rows(
+            "select name from sqlite_schema where type in ('table', 'view') and name not in (?, ?) "
+            "and substr(name, 1, 7) <> 'sqlite_' order by name",
+            own,
+        )
 
     def mark(self, number: int, column: Column) -> str:
         return f"?{number}"
@@ -228,26 +190,15 @@ class Sqlite:
         return sql, [*(value for _, value in fixed), *values]
 
     def identity(self, text: str, column: Column) -> Any:
-        if column.kind is Kind.BYTES:
-            try:
-                return bytes.fromhex(text)
-            except ValueError:
-                return text
-        if column.kind is Kind.BOOLEAN and text in {"true", "false"}:
-            return int(text == "true")
-        if column.kind is Kind.NAIVE:
-            return text.replace("T", " ", 1)
-        if column.kind is Kind.INTEGER and _is_other_number(text):
-            return None
-        return text if is_utf8(text) else None
+        return identity(text, column)
 
     def records(self, columns: Sequence[Column]) -> Callable[[list[Row]], list[Record]]:
         names = [column.name for column in columns]
-        given = [(column.name, _READ[column.kind]) for column in columns if column.kind in _READ]
+        converted = [(column.name, READ[column.kind]) for column in columns if column.kind in READ]
 
         def make(rows: list[Row]) -> list[Record]:
             made = [dict(zip(names, row, strict=False)) for row in rows]
-            for name, convert in given:
+            for name, convert in converted:
                 for record in made:
                     value = record[name]
                     if value is not None:
@@ -257,24 +208,25 @@ class Sqlite:
         return make
 
     def fit(self, column: Column) -> Fit | None:
-        if column.kind is Kind.DECIMAL and not any(part in column.type.upper() for part in ("CHAR", "CLOB", "TEXT")):
-            return _fit_numeric
-        if column.kind is Kind.JSON:
-            return _fit_json
-        return _fit
+        return fit(column)
 
-    def savepoint(self, session: Any) -> None:
+    def savepoint(self, session: SqliteSession) -> None:
         session.run("savepoint tieline")
 
-    def release(self, session: Any, *, check: bool) -> None:
+    def release(self, session: SqliteSession, *, check: bool) -> None:
         session.run("release tieline")
 
-    def back(self, session: Any) -> None:
+    def back(self, session: SqliteSession) -> None:
         session.run("rollback to tieline")
         session.run("release tieline")
 
     def merge(
-        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self,
+        session: SqliteSession,
+        relation: Relation,
+        key: Sequence[Column],
+        columns: Sequence[Column],
+        rows: list[Row],
     ) -> None:
         names = {column.name for column in columns}
         if not relation.required <= names:
@@ -298,7 +250,12 @@ class Sqlite:
         )
 
     def update(
-        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self,
+        session: SqliteSession,
+        relation: Relation,
+        key: Sequence[Column],
+        columns: Sequence[Column],
+        rows: list[Row],
     ) -> None:
         keys = {column.name for column in key}
         settings = ", ".join(f"{c.sql} = ?{n}" for n, c in enumerate(columns, 1) if c.name not in keys)
@@ -307,7 +264,12 @@ class Sqlite:
             session.many(f"update {relation.sql} set {settings} where {same}", rows)
 
     def insert(
-        self, session: Any, relation: Relation, key: Sequence[Column], columns: Sequence[Column], rows: list[Row]
+        self,
+        session: SqliteSession,
+        relation: Relation,
+        key: Sequence[Column],
+        columns: Sequence[Column],
+        rows: list[Row],
     ) -> list[Row]:
         given = f"({listed(columns)}) values ({', '.join('?' * len(columns))})"
         sql = f"insert into {relation.sql} {given if columns else 'default values'} "
@@ -315,7 +277,7 @@ class Sqlite:
 
     def replace(
         self,
-        session: Any,
+        session: SqliteSession,
         child: ChildShape,
         parents: Sequence[Sequence[Any]],
         columns: Sequence[Column],
@@ -331,7 +293,7 @@ class Sqlite:
             session.many(f"insert into {child.relation.sql} ({names}) values ({marks})", rows)
 
     def delete(
-        self, session: Any, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
+        self, session: SqliteSession, relation: Relation, columns: Sequence[Column], values: Sequence[Sequence[Any]]
     ) -> None:
         same = " and ".join(f"{column.sql} = ?" for column in columns)
         session.many(f"delete from {relation.sql} where {same}", values)
@@ -339,7 +301,7 @@ class Sqlite:
     def own(self, table: str) -> Name:
         return ("main", table)
 
-    def create(self, session: Any, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
+    def create(self, session: SqliteSession, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
         given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
         keys = ", ".join(map(quote, key))
         session.run(f"create table if not exists {_dotted(name)} ({given}, primary key ({keys})) without rowid")
@@ -387,127 +349,5 @@ def _at(column: Column, columns: Sequence[Column]) -> int:
     return [one.name for one in columns].index(column.name) + 1
 
 
-def _kind(declared: str) -> Kind:
-    upper = declared.upper()
-    for parts, kind in _KINDS:
-        if any(part in upper for part in parts):
-            return kind
-    return Kind.OTHER
-
-
 def _numbers_itself(declared: str, column: str, primary: tuple[str, ...]) -> bool:
     return primary == (column,) and declared.upper() == "INTEGER"
-
-
-def _is_other_number(text: str) -> bool:
-    """Whether SQLite would take a text such as 007 for the number 7."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return not is_integer(text)
-
-
-def _read_decimal(value: Any) -> Any:
-    if isinstance(value, int):
-        return Decimal(value)
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, str):
-        try:
-            return Decimal(value)
-        except ArithmeticError:
-            return value
-    return value
-
-
-def _read_text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return parse(value)
-        except ValueError:
-            return value
-
-    return read
-
-
-_READ: Final[dict[Kind, Callable[[Any], Any]]] = {
-    Kind.DECIMAL: _read_decimal,
-    Kind.NAIVE: _read_text(datetime.fromisoformat),
-    Kind.DATE: _read_text(date.fromisoformat),
-    Kind.BOOLEAN: lambda value: bool(value) if value in {0, 1} else value,
-    Kind.JSON: _read_text(partial(json.loads, parse_float=Decimal)),
-}
-
-
-def _fit_float(value: float) -> float:
-    if isnan(value):
-        raise ValueError("not a number, which SQLite keeps as NULL")
-    return value
-
-
-def _fit_int(value: int) -> int:
-    if not -_WHOLE <= value < _WHOLE:
-        raise ValueError("a whole number beyond 64 bits")
-    return value
-
-
-def _fit_nested(value: Any) -> Any:
-    raise ValueError("a list or an object fits a child or a JSON column only")
-
-
-def _fit_decimal_text(value: Decimal) -> str:
-    if not value.is_finite():
-        raise ValueError("not a finite number")
-    return f"{value:f}"
-
-
-_FITS: Final[dict[type, Fit]] = {
-    str: lambda value: value,
-    bool: int,
-    int: _fit_int,
-    float: _fit_float,
-    Decimal: _fit_decimal_text,
-    datetime: lambda value: value.isoformat(" "),
-    date: date.isoformat,
-    time: time.isoformat,
-    timedelta: str,
-    UUID: str,
-    list: _fit_nested,
-    tuple: _fit_nested,
-    dict: _fit_nested,
-    type(None): lambda value: value,
-}
-
-
-def _fit(value: Any) -> Any:
-    found = _FITS.get(type(value))
-    if found is not None:
-        return found(value)
-    if isinstance(value, Enum) and not isinstance(value, str | int):
-        return _fit(value.value)
-    return value
-
-
-def _fit_numeric(value: Any) -> Any:
-    """Bind what a column of NUMERIC affinity gives back to the last digit."""
-    if type(value) is not Decimal:
-        return _fit(value)
-    binary = float(value)
-    if value.same_quantum(_CENT) and -1e13 < binary < 1e13:
-        return binary  # 15 digits or fewer always come back
-    if value.is_finite():
-        if value == value.to_integral_value() and -_WHOLE <= value < _WHOLE:
-            return int(value)
-        if Decimal(repr(binary)) == value:
-            return binary
-    raise ValueError("more digits than this column keeps; declare it DECIMALTEXT")
-
-
-_json: Final = msgspec.json.Encoder(decimal_format="number")
-
-
-def _fit_json(value: Any) -> Any:
-    return None if value is None else _json.encode(value).decode()

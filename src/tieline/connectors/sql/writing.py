@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import add, itemgetter
-from typing import Any
+from typing import Any, Final
 
 from tieline.connector import Change, Record, Result
-from tieline.connectors.sql.dialect import Dialect, LockTimeout, Row, Session
+from tieline.connectors.sql.dialect import AnyDialect, LockTimeout, Refusal, Row, Session
 from tieline.connectors.sql.names import id_part, is_utf8, join_id, split_id
 from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, Shape
 from tieline.errors import AccessRefused, ConfigurationError, Reject, TielineError, Unavailable
 
 Fields = tuple[str, ...]
+_MISFITS: Final = (ArithmeticError, TypeError, ValueError)
 
 
 class _Way(Enum):
@@ -68,7 +69,7 @@ class Writer:
     def __init__(
         self,
         session: Session,
-        dialect: Dialect,
+        dialect: AnyDialect,
         shape: Shape,
         refresh: Callable[[], Shape],
         changes: Sequence[Change],
@@ -276,7 +277,7 @@ class Writer:
             if fit is not None:
                 try:
                     values = list(map(fit, values))
-                except ValueError:
+                except _MISFITS:
                     raise _Refused(dict(_misfits(fit, column, values, places, path))) from None
             found.append(values)
         return found
@@ -401,7 +402,7 @@ def _misfits(
     for place, value in zip(places, values, strict=True):
         try:
             fit(value)
-        except ValueError as error:
+        except _MISFITS as error:
             yield place, Reject(str(error), field=path + column.name, value=value)
 
 
@@ -422,18 +423,17 @@ def _refuse_twins(child: ChildShape, told: list[Row]) -> None:
 
 def _explained(problem: TielineError, record: Record | None, shape: Shape) -> TielineError:
     """The problem, with field and value where the database did not tell them and the record does."""
-    if not isinstance(problem, Reject) or record is None:
+    if not isinstance(problem, Refusal):
         return problem
-    if problem.field is None:
-        text = str(problem)
-        for path, value, column in _leaves(record, shape):
-            if _is_odd(value) or f'"{value}"' in text or _is_too_long(value, column, text):
-                return Reject(text, field=path, value=value)
-        return problem
-    if problem.value is None and record.get(problem.field) is not None:
-        reason = str(problem).removeprefix(f"{problem.field}: ").removesuffix(" (got 'None')")
-        return Reject(reason, field=problem.field, value=record[problem.field])
-    return problem
+    field, value, reason = problem.field, problem.value, problem.reason
+    if record is not None and field is None:
+        for path, found, column in _leaves(record, shape):
+            if _is_odd(found) or f'"{found}"' in reason or _is_too_long(found, column, reason):
+                field, value = path, found
+                break
+    elif record is not None and value is None:
+        value = record.get(str(field))
+    return Reject(reason, field=field, value=value)
 
 
 def _leaves(record: Record, shape: Shape) -> Iterator[tuple[str, Any, Column | None]]:

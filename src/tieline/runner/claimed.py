@@ -60,6 +60,7 @@ class ClaimedApplier:
         calls, absent = await self._doubts.settle(calls, waiting, failures)
         for work in absent:
             desk.done(work, desk.held_row(work), Outcome.UNCHANGED, waiting, final)
+        calls = self._in_order(decision.apply, calls, failures)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
         asked = [*decision.behind, *decision.apply]
@@ -132,6 +133,20 @@ class ClaimedApplier:
             claimed_at=before.claimed_at,
             claim_version=before.claim_version,
         )
+
+    def _in_order(
+        self, works: Sequence[Work], calls: Sequence[Call], failures: dict[int, TielineError]
+    ) -> Sequence[Call]:
+        """Events whose earlier one of the same subject cannot be called for must wait behind it."""
+        if not self._desk.event or not failures:
+            return calls
+        stuck: set[str] = set()
+        for work in works:
+            if id(work) in failures:
+                stuck.add(work.subject)
+            elif work.subject in stuck:
+                failures[id(work)] = Behind(work.subject)
+        return [call for call in calls if id(call.work) not in failures]
 
     def _slices(self, calls: Sequence[Call], failures: dict[int, TielineError]) -> Iterator[list[Call]]:
         """Calls in slices; of an event's subject one at a time, and none after a failed one."""

@@ -100,9 +100,9 @@ def test_two_workers_on_one_sqlite_ledger_share_the_work_and_poll_once(tmp_path:
             runs = server.queries[-1]
             assert runs["limit"] == "20"
             firsts = sum(1 for query in server.queries if query.get("offset") == "0")
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(3.0)
             again = sum(1 for query in server.queries if query.get("offset") == "0") - firsts
-            assert 3 <= again <= 6
+            assert 2 <= again <= 4
             assert server.count("GET", "/api/offset") > began
             for number in range(51, 71):
                 server.put({"id": number, "number": f"N{number}", "total": number})

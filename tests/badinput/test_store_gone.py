@@ -49,8 +49,7 @@ def test_killed_connections_of_the_ledger_are_made_anew(tmp_path: Path, postgres
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_server: OwnServer, mode: str) -> None:
+def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_server: OwnServer) -> None:
     """The server is stopped while orders move and is away for seconds: the worker says so, waits, and goes on."""
 
     async def check() -> None:
@@ -63,7 +62,7 @@ def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_serve
         )
         async with company.working(landscape) as work:
             await arrived(office, work, 300)
-            await own_server.stop(mode)
+            await own_server.stop("fast")
             try:
                 await work.until(
                     "the worker says that its ledger is away", lambda: "ledger postgresql://" in work.said

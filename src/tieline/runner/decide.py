@@ -83,8 +83,7 @@ def decide(
     for row in held:
         by_key.setdefault(row.key, []).append(row)
     decision = Decision()
-    newest = works if event else _newest(works, decision)
-    for work in newest:
+    for work in _once(works, decision) if event else _newest(works, decision):
         work.held, work.others = None, []
         for row in by_key.get(work.message.key, ()):
             if row.source == source:
@@ -108,6 +107,19 @@ def _newest(works: Sequence[Work], decision: Decision) -> Iterable[Work]:
         decision.settled.append((older, Outcome.SUPERSEDED))
         newest[key] = newer
     return newest.values()
+
+
+def _once(works: Sequence[Work], decision: Decision) -> Iterable[Work]:
+    """Each event once, where the first of it came; it may be sent twice at a time, as by a backfill."""
+    first: dict[str, Work] = {}
+    for work in works:
+        other = first.setdefault(work.message.key, work)
+        if other is work:
+            continue
+        kept, again = (work, other) if work.force and not other.force else (other, work)
+        decision.settled.append((again, Outcome.UNCHANGED))
+        first[work.message.key] = kept
+    return first.values()
 
 
 def _rank(work: Work) -> tuple[object, bool]:

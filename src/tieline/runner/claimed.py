@@ -136,10 +136,10 @@ class ClaimedApplier:
 
     def _in_order(
         self, works: Sequence[Work], calls: Sequence[Call], failures: dict[int, TielineError]
-    ) -> Sequence[Call]:
+    ) -> list[Call]:
         """Events whose earlier one of the same subject cannot be called for must wait behind it."""
         if not self._desk.event or not failures:
-            return calls
+            return list(calls)
         stuck: set[str] = set()
         for work in works:
             if id(work) in failures:

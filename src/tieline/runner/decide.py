@@ -149,10 +149,10 @@ def _decide_one(
         decision.settled.append((work, Outcome.STALE))
         return
     if work.parked is None and waits is not None and message.version <= waits.version:
-        same = waits.message_id == message.id
-        if same and waits.position == work.sequence:
+        if is_parked_as(work, waits):
             decision.known.append(work)
         else:
+            same = waits.message_id == message.id
             decision.settled.append((work, Outcome.UNCHANGED if same else Outcome.STALE))
         return
     if message.origin == target:
@@ -170,6 +170,11 @@ def _decide_one(
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)
+
+
+def is_parked_as(work: Work, row: ParkedRow) -> bool:
+    """Whether this row is this delivery, parked before a crash; a person may have edited it since."""
+    return row.position == work.sequence and row.version[:2] == work.message.version[:2]
 
 
 def _in_doubt(work: Work, waits: ParkedRow | None) -> bool:

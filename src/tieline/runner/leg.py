@@ -27,7 +27,7 @@ from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.claimed import ClaimedApplier
-from tieline.runner.decide import Work
+from tieline.runner.decide import Work, is_parked_as
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
@@ -39,6 +39,10 @@ log = structlog.get_logger()
 
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
+_OLDER_LEDGER: Final = (
+    "{target} has been written under a later lease than this ledger knows of: the ledger is an older copy, or another "
+    "landscape writes there under the same names. Bring back the newest ledger; see docs/how-to/operate.md"
+)
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _TRIM_EVERY: Final = 20  # batches
@@ -75,8 +79,7 @@ class Leg:
             try:
                 await self._turn()
             except Fenced:
-                self._holding = Holding("")
-                self._shares.lost()
+                await self._fenced(stopping)
             except LedgerUnavailable as error:
                 await self._wait_for_ledger(error, stopping)
             except (Unavailable, AccessRefused) as error:
@@ -358,6 +361,18 @@ class Leg:
         except Unavailable as error:
             log.warning("ledger unavailable", error=str(error))
 
+    async def _fenced(self, stopping: asyncio.Event) -> None:
+        """Somebody took over; unless the ledger says that nobody did: then the target has seen a later ledger."""
+        try:
+            await self._ledger.transact(lambda s: None, self._holding.fences())
+        except (Fenced, Unavailable):
+            pass
+        else:
+            if self._holding.tokens:
+                await self._stand_still(Hold(_OLDER_LEDGER.format(target=self.plan.target)), stopping)
+        self._holding = Holding("")
+        self._shares.lost()
+
     async def _recall_pause(self) -> None:
         """A pause is a matter of the worker that saw the outage; a new one tries for itself."""
         await self._write_pause()
@@ -372,7 +387,7 @@ class Leg:
 def _is_parked(work: Work, waiting: Waiting) -> bool:
     """Whether this very message, as it came with this batch, is parked already."""
     row = waiting.by_key.get(work.message.key)
-    return row is not None and row.message_id == work.message.id and row.position == work.sequence
+    return row is not None and is_parked_as(work, row)
 
 
 def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:

@@ -317,12 +317,15 @@ class Runner:
         if not all(relay.idle for relay in self._relays):
             return False
         well = [leg for leg in self._legs if not leg.paused]
-        if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
-            return False
-        for leg in well:
-            for way, positions in await leg.places():
-                if await self.buses[way.bus].depth(way.channel, positions):
-                    return False
+        for _ in range(2):
+            # A leg's commit may fill an inbox or wake what waits, and a reader's empties an inbox into a
+            # channel: only where both are empty twice did nothing slip from one to the other between.
+            for leg in well:
+                for way, positions in await leg.places():
+                    if await self.buses[way.bus].depth(way.channel, positions):
+                        return False
+            if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
+                return False
         return True
 
     def _nothing_due(self, stores: Stores, well: list[Leg]) -> bool:

@@ -35,6 +35,16 @@ def answering(status: int, body: bytes | str | dict[str, Any] = b"", **headers: 
     return fault
 
 
+def later(seconds: float, fault: Fault) -> Fault:
+    """The same, after some seconds."""
+
+    async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(seconds)
+        await fault(scope, receive, send)
+
+    return delayed
+
+
 async def half_a_body(scope: Scope, receive: Receive, send: Send) -> None:
     """Promise 1,000 bytes, send a few, and close."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]

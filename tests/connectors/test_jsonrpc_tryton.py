@@ -193,6 +193,21 @@ def test_an_overlap_shows_rows_again(tag: str) -> None:
     asking(run)
 
 
+def test_an_overlap_does_not_move_the_checkpoint_back(tag: str) -> None:
+    """Stopped after the first page of what it shows again, a reading is where it was."""
+
+    async def run(connector: JsonRpcConnector) -> None:
+        who = await customer(connector, tag)
+        made = await connector.write("sales", [sale(tag, n, customer=who) for n in range(20)])
+        assert errors(made) == [None] * 20
+        last = (await read(connector, "sales", party=int(who)))[-1].checkpoint
+        again = await read(connector, "sales", last, overlap=3_600, party=int(who))
+        assert len(ids(again)) == 20
+        assert [page.checkpoint for page in again] == [last] * len(again)
+
+    asking(run)
+
+
 def test_a_change_of_a_watched_child_is_a_change(tag: str) -> None:
     """An address changed by itself brings its party, though the party's own date stays."""
 

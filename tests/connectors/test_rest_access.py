@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.connectors.rest_server import Server, answering, never, serving
+from tests.connectors.rest_server import Server, answering, later, never, serving
 
 from tieline.connectors.rest import Resource, Rest, RestConnector
 from tieline.errors import AccessRefused, ConfigurationError, Hold, TielineError, Unavailable
@@ -86,6 +86,19 @@ def test_a_session_that_ran_out_is_renewed_once_for_all(shop: Server) -> None:
         return len(await asyncio.gather(*(everything(connector) for _ in range(10))))
 
     assert asking(shop, "/private", ten, LOGIN) == 10
+    assert shop.logins == 2
+
+
+def test_a_refusal_that_comes_late_needs_no_second_login(shop: Server) -> None:
+    """A call that was sent before the new login and is refused after it is repeated with that login."""
+
+    async def two(connector: RestConnector) -> int:
+        await everything(connector)
+        shop.fail("GET", "/api/private", answering(403))
+        shop.fail("GET", "/api/private", later(0.3, answering(403)))
+        return len(await asyncio.gather(everything(connector), everything(connector)))
+
+    assert asking(shop, "/private", two, LOGIN) == 2
     assert shop.logins == 2
 
 

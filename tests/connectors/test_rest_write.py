@@ -395,6 +395,17 @@ def test_an_earlier_change_in_doubt_keeps_later_ones_of_its_key_back(shop: Serve
     assert shop.count("POST") == 1
 
 
+def test_an_earlier_change_to_be_tried_again_goes_first(shop: Server) -> None:
+    """A change that the system failed on is tried again before a later one of its key; other keys go on."""
+    shop.fill(2)
+    shop.fail("PUT", "/api/orders/1/", answering(500))
+    results = write(shop, change("N1", "1", total=1), change("N1", "1", total=2), change("N2", "2", total=3))
+    assert errors(results) == [RetryLater, RetryLater, None]
+    assert "an earlier change of this key is not settled" in str(results[1].error)
+    assert shop.rows["1"]["total"] == 1
+    assert shop.count("PUT") == 2
+
+
 def test_a_rejected_change_may_be_healed_by_a_later_one(shop: Server) -> None:
     """A change that was refused does not keep back the next of its key."""
     results = write(shop, change("a", total=-1), change("a", total=2))

@@ -14,7 +14,7 @@ import structlog
 
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
-from tieline.errors import (
+from tieline.errors import Hold
     AccessRefused,
     Fenced,
     LedgerUnavailable,
@@ -40,8 +40,8 @@ log = structlog.get_logger()
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
 _OLDER_LEDGER: Final = (
-    "{target} has been written under a later lease than this ledger knows of: the ledger is an older copy, or another "
-    "landscape writes there under the same names. Bring back the newest ledger; see docs/how-to/operate.md"
+    "{target} has been written under a later lease than this ledger knows of: the ledger is an older copy, or "
+    "another landscape writes there under the same names. Bring back the newest ledger; see docs/how-to/operate.md"
 )
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger

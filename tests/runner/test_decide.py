@@ -206,8 +206,19 @@ def test_what_is_older_than_a_parked_message_is_stale() -> None:
     assert become(decided(work(1), waits=[row(2)])) == {1: "stale"}
 
 
-def test_an_original_is_stale_where_its_edit_is_parked() -> None:
-    assert become(decided(work(2), waits=[row(2, edit=1)])) == {2: "stale"}
+def test_what_was_edited_while_it_was_on_its_way_again_is_known() -> None:
+    assert become(decided(work(2), waits=[row(2, edit=1)])) == {2: "known"}
+
+
+def test_an_original_that_is_sent_once_more_is_stale_where_its_edit_is_parked() -> None:
+    assert become(decided(work(2, sequence=7), waits=[row(2, edit=1)])) == {2: "stale"}
+
+
+def test_an_event_that_comes_twice_at_a_time_is_applied_once() -> None:
+    twice = [work(2, sequence=2), work(2, sequence=7)]
+    decision = decided(*twice, event=True)
+    assert [one.sequence for one in decision.apply] == [2]
+    assert [(one.sequence, outcome) for one, outcome in decision.settled] == [(7, Outcome.UNCHANGED)]
 
 
 def test_what_is_newer_than_a_parked_message_is_applied() -> None:

@@ -14,9 +14,10 @@ import structlog
 
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
-from tieline.errors import Hold
+from tieline.errors import (
     AccessRefused,
     Fenced,
+    Hold,
     LedgerUnavailable,
     Reject,
     RetryLater,

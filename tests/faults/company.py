@@ -1,0 +1,271 @@
+"""A company of two or three real programs: orders change without end in one database, and go to others."""
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+SERVER = Path(__file__).parent / "server.py"
+HOT = 8
+
+_ENTITIES = """
+    from tieline import Entity
+
+
+    class Order(Entity, key="number"):
+        number: str
+        version: int
+"""
+_SHOP = """
+    from entities import Order
+
+    from tieline import Adapter
+    from tieline.connectors.sql import Sql, Table
+
+    shop = Adapter(Sql(orders=Table("orders", key="number", cursor="changed", columns=("number", "version"))))
+
+
+    @shop.source(Order, "orders")
+    def order(record):
+        return Order(number=record["number"], version=record["version"])
+"""
+# Now and then a mapping asks for more time, so that something is parked while the target moves on.
+_BOOKS = """
+    import random
+
+    from entities import Order
+
+    from tieline import Adapter, RetryLater
+    from tieline.connectors.sql import Sql, Table
+
+    books = Adapter(Sql(orders=Table("orders", key="reference")))
+
+
+    @books.sink(Order, "orders")
+    def order(order):
+        if random.random() < 0.05:
+            raise RetryLater("the books are being looked at")
+        return {"reference": order.number, "version": order.version}
+"""
+_DESK = """
+    from entities import Order
+
+    from tieline import Adapter, Step
+    from tieline.connectors.rest import Resource, Rest
+
+    desk = Adapter(
+        Rest(
+            orders=Resource(
+                "/orders/",
+                filters={"reference": "reference"},
+                match="reference",
+                create="POST",
+                update="PUT",
+                delete=True,
+                actions={"confirm": "confirm/"},
+            )
+        )
+    )
+
+
+    @desk.sink(Order, "orders", match="reference", then=[STEPS])
+    def order(order):
+        return {"reference": order.number, "version": order.version}
+"""
+_STEP = 'Step("confirm", done_when=lambda record: record["confirmed"])'
+
+_SOURCE = """
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE orders (number TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, changed INTEGER NOT NULL);
+    CREATE INDEX by_change ON orders (changed);
+"""
+_HISTORY = """
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE history (n INTEGER PRIMARY KEY, reference TEXT NOT NULL, op TEXT NOT NULL, version INTEGER NOT NULL);
+    CREATE TRIGGER made AFTER INSERT ON orders BEGIN
+      INSERT INTO history (reference, op, version) VALUES (new.reference, 'insert', new.version); END;
+    CREATE TRIGGER changed AFTER UPDATE OF version ON orders BEGIN
+      INSERT INTO history (reference, op, version) VALUES (new.reference, 'update', new.version); END;
+    CREATE TRIGGER confirmed AFTER UPDATE OF confirmed ON orders BEGIN
+      INSERT INTO history (reference, op, version) VALUES (new.reference, 'confirm', new.version); END;
+    CREATE TRIGGER gone AFTER DELETE ON orders BEGIN
+      INSERT INTO history (reference, op, version) VALUES (old.reference, 'delete', old.version); END;
+"""
+# The books' own key keeps a second row out; the desk's does not, so that a second row can be seen.
+_BOOKS_TABLE = """
+    CREATE TABLE orders (reference TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL,
+      confirmed INTEGER NOT NULL DEFAULT 0);
+"""
+_DESK_TABLE = """
+    CREATE TABLE orders (id INTEGER PRIMARY KEY, reference TEXT NOT NULL, version INTEGER NOT NULL,
+      confirmed INTEGER NOT NULL DEFAULT 0);
+"""
+
+
+@dataclass(slots=True)
+class Company:
+    """A project folder with its databases, and the desk's server where orders go there."""
+
+    folder: Path
+    targets: tuple[str, ...]
+    via: str = "direct"
+    store: str = "sqlite:///ledger.db"
+    engine: str = ""
+    steps: bool = False
+    sweep: str = "1s"
+    port: int = 0
+    _server: "subprocess.Popen[str] | None" = field(default=None, init=False)
+
+    def found(self) -> None:
+        """Make the project and its databases."""
+        for path, text in {
+            "entities.py": _ENTITIES,
+            "adapters/shop.py": _SHOP,
+            "adapters/books.py": _BOOKS,
+            "adapters/desk.py": _DESK.replace("STEPS", _STEP if self.steps else ""),
+        }.items():
+            file = self.folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(dedent(text).lstrip())
+        for name, sql in (
+            ("shop", _SOURCE),
+            ("books", _BOOKS_TABLE + _HISTORY),
+            ("desk", _DESK_TABLE + _HISTORY),
+        ):
+            connection = sqlite3.connect(self.database(name))
+            connection.executescript(sql)
+            connection.close()
+        if "desk" in self.targets:
+            self.open_desk()
+        self.declare(self.via)
+
+    def declare(self, via: str) -> None:
+        """Write the project file; the orders travel `via`."""
+        self.via = via
+        text = f"""
+            [tieline]
+            name  = "acme"
+            store = "{self.store}"
+
+            [systems.shop]
+            adapter = "adapters.shop"
+            url     = "sqlite:///shop.db"
+            [systems.shop.sources.order]
+            trigger = "every 0.02s"
+            sweep   = "{self.sweep}"
+            brake   = 1
+
+            [systems.books]
+            adapter = "adapters.books"
+            url     = "sqlite:///books.db"
+
+            [systems.desk]
+            adapter  = "adapters.desk"
+            url      = "http://127.0.0.1:{self.port or 9}"
+            settling = "2s"
+
+            [flows.orders]
+            entity  = "Order"
+            from    = "shop"
+            to      = {list(self.targets)!r}
+            via     = "{via}"
+            retries = {{ first = "1s", factor = 1, longest = "1s", give_up = "1d" }}
+        """
+        if self.engine:
+            text += f"""
+            [buses.main]
+            url = "{self.engine}"
+            """
+        (self.folder / "tieline.toml").write_text(dedent(text).lstrip())
+
+    def database(self, system: str) -> Path:
+        """The file of a system's database."""
+        return self.folder / f"{system}.db"
+
+    def open_desk(self) -> None:
+        """Start the desk's server; after the first time, at the same port."""
+        command = [sys.executable, str(SERVER), str(self.database("desk")), str(self.port)]
+        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._server.stdout is not None
+        self.port = int(self._server.stdout.readline())
+
+    def close_desk(self) -> None:
+        """Kill the desk's server, calls in work and all."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+            assert self._server.stdout is not None
+            self._server.stdout.close()
+            self._server = None
+
+    def tell_desk(self, word: str) -> str:
+        """Say hold, held or release to the desk's server; gives its answer."""
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/{word}/", method="POST", data=b"")
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    @contextmanager
+    def busy(self, seed: int = 0) -> Iterator["Writer"]:
+        """Orders change as long as this lasts."""
+        writer = Writer(self.database("shop"), seed)
+        thread = threading.Thread(target=writer.write, name="writer")
+        thread.start()
+        try:
+            yield writer
+        finally:
+            writer.ended.set()
+            thread.join()
+
+
+class Writer:
+    """A few hot orders get version after version; others come, change once or twice, and go."""
+
+    def __init__(self, database: Path, seed: int) -> None:
+        self.ended = threading.Event()
+        self._database = database
+        self._random = random.Random(seed)
+
+    def write(self) -> None:
+        """Change orders until told to end."""
+        connection = sqlite3.connect(self._database, isolation_level=None, timeout=30)
+        turn = 0
+        try:
+            while not self.ended.wait(0.02):
+                turn += 1
+                connection.execute("BEGIN IMMEDIATE")
+                for _ in range(2):
+                    self._change(connection, f"hot-{self._random.randrange(HOT)}")
+                if turn % 8 == 0:
+                    self._change(connection, f"cold-{self._next(connection)}")
+                if turn % 24 == 0:
+                    self._change_cold(connection)
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    def _next(self, connection: sqlite3.Connection) -> int:
+        return int(connection.execute("SELECT coalesce(max(changed), 0) + 1 FROM orders").fetchone()[0])
+
+    def _change(self, connection: sqlite3.Connection, key: str) -> None:
+        connection.execute(
+            "INSERT INTO orders VALUES (?, 1, ?) ON CONFLICT DO UPDATE "
+            "SET version = version + 1, changed = excluded.changed",
+            (key, self._next(connection)),
+        )
+
+    def _change_cold(self, connection: sqlite3.Connection) -> None:
+        """One of the others changes again, the eldest goes. The newest row stays: it carries the counter."""
+        cold = [
+            key
+            for (key,) in connection.execute("SELECT number FROM orders WHERE number LIKE 'cold-%' ORDER BY changed")
+        ]
+        if len(cold) > 3:
+            connection.execute("DELETE FROM orders WHERE number = ?", (cold[0],))
+            self._change(connection, self._random.choice(cold[1:]))

@@ -1,0 +1,11 @@
+"""The table at the end of a run."""
+
+import pytest
+from tests.faults import record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was killed where, and what came of it."""
+    if record.rows:
+        terminalreporter.write_line("")
+        terminalreporter.write(record.shown())

@@ -1,0 +1,83 @@
+"""What may and may not have happened, read from the databases alone: nothing of the code under test is used.
+
+Triggers copied every change of a target into its history, so nothing that was done can be undone unseen.
+"""
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+INSERT, UPDATE, DELETE, CONFIRM = "insert", "update", "delete", "confirm"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is wrong, and what was only repeated: `again` are updates that set what was set already,
+    `fell` the changes that put an older version over a newer one."""
+
+    wrong: list[str] = field(default_factory=list)
+    again: list[tuple[str, int]] = field(default_factory=list)
+    fell: list[tuple[str, int, int]] = field(default_factory=list)
+    changes: int = 0
+
+
+def source_rows(database: Path) -> dict[str, int]:
+    """What the source says now: version by key."""
+    with _reading(database) as connection:
+        return dict(connection.execute("SELECT number, version FROM orders"))
+
+
+def target_rows(database: Path) -> list[tuple[str, int]]:
+    """What the target holds now: key and version of each row."""
+    with _reading(database) as connection:
+        return list(connection.execute("SELECT reference, version FROM orders"))
+
+
+def arrived(source: Path, target: Path) -> bool:
+    """Whether the target is what the source is."""
+    return sorted(target_rows(target)) == sorted(source_rows(source).items())
+
+
+def judge(source: Path, target: Path, *, confirmed: bool = False) -> Verdict:
+    """Look through the target's whole history; `confirmed`: each of its orders is to be confirmed, once."""
+    with _reading(target) as connection:
+        events = connection.execute("SELECT reference, n, op, version FROM history ORDER BY reference, n").fetchall()
+        unconfirmed = connection.execute("SELECT reference FROM orders WHERE confirmed = 0").fetchall()
+    verdict = Verdict(changes=len(events))
+    for key, changes in groupby(events, key=lambda event: event[0]):
+        _follow(key, [(op, version) for _, _, op, version in changes], confirmed, verdict)
+    if confirmed:
+        verdict.wrong += [f"{key} was never confirmed" for (key,) in unconfirmed]
+    rows, wanted = target_rows(target), source_rows(source)
+    verdict.wrong += [f"{key} is there {n} times" for key, n in Counter(key for key, _ in rows).items() if n > 1]
+    if dict(rows) != wanted:
+        odd = sorted(dict(rows).items() ^ wanted.items())
+        verdict.wrong.append(f"the end differs from the source: {odd[:10]}")
+    return verdict
+
+
+def _follow(key: str, changes: list[tuple[str, int]], confirmed: bool, verdict: Verdict) -> None:
+    """One key from its first change to its last. No key comes back after its delete in these tests."""
+    made = Counter(op for op, _ in changes)
+    for op in (INSERT, DELETE, *((CONFIRM,) if confirmed else ())):
+        if made[op] > 1:
+            verdict.wrong.append(f"{key}: {op} was done {made[op]} times")
+    if changes[0][0] != INSERT:
+        verdict.wrong.append(f"{key} begins with {changes[0][0]}")
+    if made[DELETE] and changes[-1][0] != DELETE:
+        verdict.wrong.append(f"{key} was changed after its delete")
+    last = 0
+    for op, version in changes:
+        if op not in {INSERT, UPDATE}:
+            continue
+        if version == last:
+            verdict.again.append((key, version))
+        elif version < last:
+            verdict.fell.append((key, last, version))
+        last = version
+
+
+def _reading(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)

@@ -1,0 +1,137 @@
+"""Workers as processes of their own: begun, killed, stopped, let go on, and asked how things stand."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults import oracle
+from tests.faults.company import Company
+
+from tieline.assembly import open_ledger
+from tieline.runner.gaps import Gap
+
+LEASE = 1.0  # seconds
+PATIENCE = 40.0  # seconds until a test says that what it waits for never comes
+
+
+def wait_for(what: str, is_so: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Look until it is so.
+
+    Raises:
+        AssertionError: where it is not so after `seconds`.
+    """
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers of one company. Use as ``with``: none of them outlives it."""
+
+    company: Company
+    begun: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.begun:
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
+
+    def begin(self, gap: Gap | None = None, nth: int = 1, how: str = "kill") -> "subprocess.Popen[bytes]":
+        """A new worker, armed where a gap is given."""
+        command = [sys.executable, "-m", "tieline.testing.killed"]
+        command += ["--project", str(self.company.folder), "--lease", str(LEASE)]
+        if gap is not None:
+            command += ["--gap", gap.name, "--nth", str(nth), "--how", how]
+        with (self.company.folder / "workers.log").open("ab") as log:
+            log.write(f"--- {' '.join(command[5:])}\n".encode())
+            log.flush()
+            worker = subprocess.Popen(command, stdout=log, stderr=log)
+        self.begun.append(worker)
+        return worker
+
+    def killed_at(self, gap: Gap, nth: int) -> None:
+        """A worker runs until it dies at the n-th passing of the gap."""
+        worker = self.begin(gap, nth)
+        try:
+            code = worker.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{gap.name} was not passed {nth} times in {PATIENCE:.0f} s\n{self.log()}") from None
+        assert code == -signal.SIGKILL, f"ended with {code}, not killed at {gap.name}\n{self.log()}"
+
+    def stop(self, worker: "subprocess.Popen[bytes]") -> None:
+        """SIGSTOP, at a moment at which it does not happen to have the ledger's file for itself."""
+        for _ in range(200):
+            os.kill(worker.pid, signal.SIGSTOP)
+            if self._ledger_is_free():
+                return
+            os.kill(worker.pid, signal.SIGCONT)
+            time.sleep(0.003)
+        raise AssertionError("the worker never lets go of the ledger")
+
+    def _ledger_is_free(self) -> bool:
+        connection = sqlite3.connect(self.company.folder / "ledger.db", timeout=0.2, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    def end(self, worker: "subprocess.Popen[bytes]") -> None:
+        """SIGTERM: it ends in good order."""
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE) == 0, self.log()
+
+    def until_quiet(self, worker: "subprocess.Popen[bytes]") -> None:
+        """Wait until each target is what the source is, and nothing is under way or parked."""
+
+        def quiet() -> bool:
+            company = self.company
+            assert worker.poll() is None, "the worker that should finish the work has ended"
+            if not all(oracle.arrived(company.database("shop"), company.database(t)) for t in company.targets):
+                return False
+            return all(not leg["in_flight"] and not leg["parked"] for leg in self.status()["legs"])
+
+        try:
+            wait_for("quiet", quiet)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status(), indent=1)}\n{self.log()}") from None
+
+    def status(self) -> Any:
+        """What ``tieline status --json`` says."""
+        command = [sys.executable, "-m", "tieline", "status", "--json", "--project", str(self.company.folder)]
+        ran = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+        assert ran.returncode in {0, 3}, ran.stderr.decode()
+        return json.loads(ran.stdout)
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """The ledger's notes that begin so."""
+
+        async def look() -> dict[str, Any]:
+            ledger = open_ledger(self.company.store, self.company.folder)
+            try:
+                return await ledger.transact(lambda stores: stores.notes.starting(prefix))
+            finally:
+                await ledger.close()
+
+        return asyncio.run(look())
+
+    def log(self) -> str:
+        """The last of what the workers wrote."""
+        return (self.company.folder / "workers.log").read_text()[-6_000:]

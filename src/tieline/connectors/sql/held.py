@@ -28,7 +28,7 @@ _HELD: Final = {
     "claim": Kind.TEXT,
 }
 _HELD_READ: Final = ", ".join(list(_HELD)[2:])
-_HELD_KEY: Final = ("target", "entity", "key", "source")
+_HELD_KEY: Final = ("key", "entity", "target", "source")  # the key tells most rows apart at once
 _LEG: Final = {
     "target": Kind.TEXT,
     "leg": Kind.TEXT,
@@ -180,7 +180,7 @@ class Keeping:
 
     def _fixed(self, relation: Relation, second: str) -> list[tuple[Column, str]]:
         """The values that all our rows share: this system, and the entity or leg."""
-        return list(zip(relation.pick(relation.primary[:2]), (self.system, second), strict=True))
+        return list(zip(relation.pick(tuple(relation.columns)[:2]), (self.system, second), strict=True))
 
     def _locked(self, session: Session, leg: str, partitions: Sequence[int]) -> dict[int, LegState]:
         legs = self._made(session, _LEG_NAME)

@@ -237,7 +237,9 @@ class Postgresql:
     def create(self, session: PostgresqlSession, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
         given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
         keys = ", ".join(map(quote, key))
-        statements = [f"create table if not exists {_dotted(name)} ({given}, primary key ({keys}))"]
+        statements = [
+            f"create table if not exists {_dotted(name)} ({given}, primary key ({keys})) with (fillfactor = 60)"
+        ]
         session.run(f"select pg_advisory_xact_lock({_LOCK})")
         if session.rows("select to_regnamespace($1) is null", [quote(self._schema)])[0][0]:
             statements.insert(0, f"create schema {quote(self._schema)}")

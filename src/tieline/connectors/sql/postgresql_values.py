@@ -116,15 +116,19 @@ def _fit_scale(scale: int, limit: int | None) -> Fit:
 
 
 def _fit_zoned(value: Any) -> Any:
-    if isinstance(value, datetime) and value.tzinfo is None:
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
         raise ValueError("the column keeps a time with its zone: give it one")
-    return value
+    return value.isoformat(" ")  # much faster than the driver's own way
 
 
 def _fit_naive(value: Any) -> Any:
-    if isinstance(value, datetime) and value.tzinfo is not None:
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is not None:
         raise ValueError("the column keeps no zone: give the time as the system means it, with .replace(tzinfo=None)")
-    return value
+    return value.isoformat(" ")
 
 
 _encode_json: Final = msgspec.json.Encoder(decimal_format="number").encode

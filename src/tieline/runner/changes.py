@@ -30,6 +30,7 @@ class Changes:
     counter: int
     mapping: int
     origins: Mapping[str, str] = field(default_factory=dict)  # by key: whose change it is, if not the source's own
+    at: float = 0.0  # when it was read, by the ledger's clock
     rows: dict[str, SeenRow] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     entities: dict[bytes, Entity] = field(default_factory=dict)  # of the messages, by id
@@ -66,6 +67,7 @@ class Changes:
             entity_digest=entity_digest,
             mapping=self.mapping,
             origin=origin,
+            at=self.at,
         )
         data = msgspec.Raw(one.data)
         if one.entity is not None:
@@ -78,7 +80,7 @@ class Changes:
         """The key is gone: a tombstone and its message."""
         version, new_id = self._next(row.key, row, _DELETED)
         self.rows[row.key] = msgspec.structs.replace(
-            row, version=version, message_id=new_id, entity_digest=b"", record_digest=b"", gone=True
+            row, version=version, message_id=new_id, entity_digest=b"", record_digest=b"", gone=True, at=self.at
         )
         self.messages.append(Message(id=new_id, key=row.key, version=version))
 

@@ -64,6 +64,7 @@ class Reader:
         self._publisher = publisher
         self._fence = Fence("", 0)
         self._state = SourceState()
+        self._now = 0.0  # when this run began, by the ledger's clock
         self._known = True  # whether seen holds rows of this source
         self._any_parked = True  # whether records of this source are parked
 
@@ -80,17 +81,16 @@ class Reader:
         """
         self._fence = Fence(self.lease, token)
         name = self.plan.name
-        self._state, requests, living, waiting, now = await self._ledger.transact(
+        self._state, requests, waiting, self._now = await self._ledger.transact(
             lambda s: (
                 s.sources.get(name),
                 requests_for(s, name),
-                s.seen.count(name),
                 sum(s.parked.counts(name).values()),
                 s.now(),
             )
         )
         self._any_parked = waiting > 0
-        self._known = living > 0 or self._state.counter > 0
+        self._known = self._state.counter > 0
         if self._state.mapping > self.plan.version:
             raise Hold(
                 f"{name}: seen was written by mapping version {self._state.mapping} and this worker has "
@@ -104,7 +104,7 @@ class Reader:
             await self._drain_inbox(backfills, resends, summary)
         else:
             left = await self._answer(self.plan.connector, resends, summary)
-            await self._read(self.plan.connector, [*backfills, *left], now, summary)
+            await self._read(self.plan.connector, [*backfills, *left], self._now, summary)
         return summary
 
     # -- where records come from -----------------------------------------------------------------
@@ -221,7 +221,7 @@ class Reader:
                 message = Message(id=row.message_id, key=row.key, version=row.version, origin=row.origin)
                 addressed.setdefault((request.leg, request.force), []).append(message)
         if addressed:
-            changes = Changes(self.plan.name, self._state.epoch, self._state.counter, self.plan.version)
+            changes = Changes(self.plan.name, self._state.epoch, self._state.counter, self.plan.version, at=self._now)
             await self._commit(changes, addressed, (), set(), None, (), 0)
 
     async def _answer(self, connector: Connector, asked: Sequence[Request], summary: Summary) -> Sequence[Request]:
@@ -281,7 +281,7 @@ class Reader:
         parked = [self._park(f.record, f.raw, f.reason) for f in mapped.failures]
         parked += await self._settle_clashes(page, mapped, by_key)
         origins = await self._origins(mapped) if self.plan.also_target else {}
-        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, origins)
+        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, origins, self._now)
         changes.compare(mapped, by_key, by_record)
         for row in (row for i in page.gone for row in by_record.get(i, ()) if not row.gone):
             if row.key not in changes.rows:
@@ -453,7 +453,7 @@ class Reader:
                 await self._hold_deletes(missing, living)
             return
         for start in range(0, len(missing), MAX_MESSAGES):
-            changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version)
+            changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, at=self._now)
             for row in missing[start : start + MAX_MESSAGES]:
                 changes.delete(row)
             summary.messages += len(changes.messages)

@@ -538,6 +538,22 @@ def test_a_look_up_answers_in_order_and_none_for_what_is_not_there(shop: Server,
     assert found[0]["lines"] == [{"sku": "S3"}] * 2
 
 
+def test_ids_may_be_looked_up_in_the_list(shop: Server) -> None:
+    """Where a record has no address of its own, or another form there, the list's filter finds it."""
+    shop.fill(3)
+    resource = Resource("/orders/", id="number", items="results", item=None, filters={"number": "number"})
+    assert asking(shop, resource, lambda c: answer(c.capabilities("orders").lookup)) is True
+    found = asking(shop, resource, lambda c: c.lookup("orders", ["N2", "N9", "N2"]))
+    assert [record and record["id"] for record in found] == [2, None, 2]
+    assert shop.count("GET", "/api/orders/") == 2
+    nowhere = Resource("/orders/", items="results", item=None)
+    assert asking(shop, nowhere, lambda c: answer(c.capabilities("orders").lookup)) is False
+
+
+async def answer(value: bool) -> bool:
+    return value
+
+
 def test_ids_with_a_comma_are_asked_for_one_by_one(shop: Server) -> None:
     """An id that would look like two in a list is looked up at its own address."""
     for id in ("1", "2", "1,2"):

@@ -49,8 +49,8 @@ class Resource:
     number of records whose children are remembered while the record itself does not change (0: none).
 
     Finding: `item` is a record's own path (``/orders/{id}/``; left out: `path` and the id; None: it
-    has none); `many` is the list's parameter that takes several ids, comma between; `filters` maps a
-    field to the list's parameter that finds by it.
+    has none, or gives another form of record than the list); `many` is the list's parameter that takes
+    several ids, comma between; `filters` maps a field to the list's parameter that finds by it.
 
     Writing: `create`, `update` and `delete` say what the interface takes; `match` is the field (among
     `filters`) that finds a record which has no known id yet; `etag` sends the version tag as If-Match;

@@ -149,7 +149,7 @@ class RestConnector:
             incremental=since is not None,
             ordered=since is not None and bool(since.sort) and not shifts(declared.paging),
             keys=True,
-            lookup=declared.item is not None or declared.many is not None,
+            lookup=declared.item is not None or declared.many is not None or declared.id in declared.filters,
             writes=declared.create is not None or declared.update is not None,
             deletes=declared.delete,
             # A POST may make a second record, unless the system itself knows it again.
@@ -210,8 +210,12 @@ class RestConnector:
     async def lookup(self, resource: str, ids: Sequence[str], by: str | None = None) -> list[Record | None]:
         declared = self._rest.resources[resource]
         wanted = [id for id in dict.fromkeys(ids) if id]
-        if by is not None and by != declared.id:
-            rows = await together(self._matching(resource, by, value) for value in wanted)
+        by = None if by == declared.id else by
+        if by is None and declared.item is None and declared.many is None and isinstance(declared.id, str):
+            by = declared.id
+        if by is not None:
+            name = by
+            rows = await together(self._matching(resource, name, value) for value in wanted)
             found = {value: min(row.items()) for value, row in zip(wanted, rows, strict=True) if row}
         elif declared.many is not None:
             found = await self._several(resource, declared.many, wanted)

@@ -74,7 +74,11 @@ class Tryton(DemoSystem):
     def _answers(self) -> bool:
         # A login reaches the database; the server itself answers even where the database is broken.
         access = self.access
-        question = {"id": 1, "method": "common.db.login", "params": [access.user, {"password": access.password}, "en"]}
+        question = {
+            "id": 1,
+            "method": "common.db.login",
+            "params": [access.user, {"password": access.password}, "en"],
+        }
         return bool((ask(f"{self.url}/rpc/", question) or {}).get("result"))
 
     def _also(self) -> str:

@@ -67,7 +67,8 @@ TEXTS: Final = {
 }
 """Texts that go through unchanged, or are rejected; never a third way."""
 
-AMOUNTS: Final = ("0.1", "0.30", "0.125", "1.005", "-0.01", "12345678901234567.89", "99999999999999.99", "1E+3", "0", "1000000")
+_AMOUNTS = "0.1 0.30 0.125 1.005 -0.01 12345678901234567.89 99999999999999.99 1E+3 0 1000000"
+AMOUNTS: Final = tuple(_AMOUNTS.split(" "))
 """Amounts that come back to the last digit, or are rejected."""
 
 IDS: Final = (

@@ -119,7 +119,6 @@ class Company:
     store: str = "sqlite:///ledger.db"
     engine: str = ""
     steps: bool = False
-    sweep: str = "1s"
     port: int = 0
     _server: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
@@ -159,7 +158,7 @@ class Company:
             url     = "sqlite:///shop.db"
             [systems.shop.sources.order]
             trigger = "every 0.02s"
-            sweep   = "{self.sweep}"
+            sweep   = "1s"
             brake   = 1
 
             [systems.books]

@@ -115,7 +115,7 @@ def test_a_kill_at_any_place_loses_nothing_and_repeats_nothing(cell, tmp_path):
         company.close_desk()
 
 
-@pytest.mark.parametrize("via", ["direct", "bus"])
+@pytest.mark.parametrize("via", ["bus", "direct"] if LONG else ["bus"])
 def test_a_target_that_is_down_meanwhile_misses_nothing_and_holds_nobody_up(via, tmp_path):
     """Two targets, one of them down while workers are killed: the other goes on, and both end right."""
     name = f"{via}, SQL and a REST target that is down"

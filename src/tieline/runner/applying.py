@@ -244,6 +244,15 @@ class Desk:
             step=len(self.leg.sink.steps) if self.leg.sink and not message.deleted else 0,
         )
 
+    def passed_over(self, work: Work) -> HeldRow:
+        """Held after a message that changed nothing there (dropped, filtered, an echo): only its version moves."""
+        row, before = self.held_row(work), work.held
+        if before is None:
+            return msgspec.structs.replace(row, digest=b"")
+        return msgspec.structs.replace(
+            before, version=row.version, message_id=row.message_id, deleted=before.deleted or before.target_id is None
+        )
+
     def park(self, work: Work, error: Exception, now: float) -> ParkedRow:
         """The row under which a failed message waits; `decision` is one that was carried out with it, in vain."""
         before = work.parked if work.parked and work.parked.message_id == work.message.id else None
@@ -294,7 +303,7 @@ class Desk:
             if outcome in {Outcome.UNCHANGED, Outcome.STALE}:
                 settlement.woken.append(work.message.key)
             if outcome is Outcome.ECHO:
-                settlement.held.append(self._passed_over(work))
+                settlement.held.append(self.passed_over(work))
             elif self._ends_unseen(work, outcome):
                 row = self.held_row(work)
                 settlement.held.append(row)
@@ -312,12 +321,6 @@ class Desk:
         if outcome is Outcome.UNCHANGED and work.held is not None and work.parked is not None:
             return _became(work.parked, work.held.message_id)
         return outcome
-
-    def _passed_over(self, work: Work) -> HeldRow:
-        row = self.held_row(work)
-        if work.held is None:
-            return row
-        return msgspec.structs.replace(row, digest=work.held.digest, target_id=work.held.target_id)
 
     def done(self, work: Work, row: HeldRow, outcome: Outcome, waiting: "Waiting", into: Settlement) -> None:
         """A message is applied (or filtered, or dropped): count it, keep held, heal and wake."""

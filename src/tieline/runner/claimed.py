@@ -54,7 +54,7 @@ class ClaimedApplier:
         final = Settlement()
         desk.settle(decision, waiting, final)
         for work in decision.dropped:
-            desk.done(work, self._passed_by(work), Outcome.DROPPED, waiting, final)
+            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, final)
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
         calls = await self._calls(decision.apply, waiting, failures, final)
         calls, absent = await self._doubts.settle(calls, waiting, failures)
@@ -108,7 +108,7 @@ class ClaimedApplier:
                 failures[id(work)] = error
                 continue
             if change is None:
-                desk.done(work, self._passed_by(work), Outcome.FILTERED, waiting, final)
+                desk.done(work, desk.passed_over(work), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
                 calls.append(Call(work, change, fresh=change.target_id is None, step=step))
@@ -119,20 +119,6 @@ class ClaimedApplier:
         if self._sink.frozen and complete and not work.force:
             raise Reject(self._sink.frozen)
         return self._desk.to_change(work, entity, ids)
-
-    def _passed_by(self, work: Work) -> HeldRow:
-        """Held after a message that asks for no call: a claim stays open for the next message to settle."""
-        row = self._desk.held_row(work)
-        if work.held is None or not work.held.claim:
-            return row
-        before = work.held
-        return msgspec.structs.replace(
-            row,
-            step=before.step,
-            claim=before.claim,
-            claimed_at=before.claimed_at,
-            claim_version=before.claim_version,
-        )
 
     def _in_order(
         self, works: Sequence[Work], calls: Sequence[Call], failures: dict[int, TielineError]
@@ -321,7 +307,7 @@ class ClaimedApplier:
             key=call.work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
         )
         return msgspec.structs.replace(
-            row, claim=b"", target_id=result.target_id or call.change.target_id or row.target_id, step=call.step
+            row, claim=b"", target_id=result.target_id or call.change.target_id, step=call.step
         )
 
     async def _flag_late(self, calls: Sequence[Call]) -> None:

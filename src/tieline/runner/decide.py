@@ -166,7 +166,8 @@ def _decide_one(
         if ahead is not None and ahead.key != message.key and ahead.version < message.version:
             decision.behind.append(work)
             return
-    if message.deleted and row is None and sure and not _in_doubt(work, waits):
+    there = row is not None or (work.held is not None and work.held.target_id is not None)
+    if message.deleted and not there and sure and not _in_doubt(work, waits):
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)

@@ -35,7 +35,7 @@ class ProcessApplier:
         settlement = Settlement()
         desk.settle(decision, waiting, settlement)
         for work in decision.dropped:
-            desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, settlement)
+            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, settlement)
         settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
         outputs: Outputs = []
         stuck: set[str] = set()  # subjects of which an event has failed

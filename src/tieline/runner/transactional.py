@@ -117,7 +117,7 @@ class TransactionalApplier:
         decision = desk.decide(works, held, waiting)
         desk.settle(decision, waiting, settlement)
         for work in decision.dropped:
-            desk.done(work, desk.held_row(work), Outcome.DROPPED, waiting, settlement)
+            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, settlement)
         settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
         writing = await self._changes(tx, decision.apply, waiting, failures, settlement)
         results = await tx.write(sink.resource, [change for _, change in writing]) if writing else []
@@ -156,7 +156,7 @@ class TransactionalApplier:
                 self._fail(work, error, works, failures)
                 continue
             if change is None:
-                desk.done(work, desk.held_row(work), Outcome.FILTERED, waiting, settlement)
+                desk.done(work, desk.passed_over(work), Outcome.FILTERED, waiting, settlement)
             else:
                 changes.append((work, change))
         return [(work, change) for work, change in changes if id(work) not in failures]

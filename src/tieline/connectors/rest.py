@@ -13,20 +13,12 @@
 docs/connectors/rest.md has all settings, and what each failure means.
 """
 
-import itertools
-import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
-
-import msgspec
 
 from tieline.connector import (
-    BadRecord,
     Capabilities,
     Change,
     Checkpoint,
@@ -52,10 +44,11 @@ from tieline.connectors._paging import (
     at,
     shifts,
 )
+from tieline.connectors._rest_children import Children
 from tieline.connectors._rest_resource import Link, Resource, Since, tail
+from tieline.connectors._rest_since import Newest
 from tieline.connectors._rest_write import Writer, unwrapped
-from tieline.entity import digest
-from tieline.errors import ConfigurationError, Hold, Mistake, Reject
+from tieline.errors import ConfigurationError, Hold, Mistake
 from tieline.settings import SystemSettings
 
 __all__ = [
@@ -78,7 +71,6 @@ __all__ = [
 _GONE: Final = frozenset({404, 410})
 _IDS_AT_ONCE: Final = 50
 _FUZZY: Final = 20  # pages after which a filter that finds other rows too is given up
-_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
 class Rest:
@@ -138,8 +130,8 @@ class RestConnector:
         self._rest = rest
         self._http = http
         self._system = system
-        self._remembered: dict[str, _Remembered] = {
-            name: _Remembered(resource.child_cache) for name, resource in rest.resources.items()
+        self._children = {
+            name: Children(http, resource, partial(self._item, name)) for name, resource in rest.resources.items()
         }
 
     def capabilities(self, resource: str) -> Capabilities:
@@ -188,13 +180,13 @@ class RestConnector:
         query = {**declared.query, **self._filtered(resource, filters)}
         newest = None
         if declared.since is not None:
-            newest = _Newest(declared.since, since, bounded=not self.capabilities(resource).ordered)
+            newest = Newest(declared.since, since, bounded=not self.capabilities(resource).ordered)
             query |= newest.query(overlap)
         listing = self._listing(resource, query)
         async for piece in listing.pages():
             checkpoint = None if newest is None else newest.after(piece.records, listing.started)
             page = Page(piece.ids, piece.records, checkpoint, bad=piece.bad)
-            yield await self._with_children(resource, page) if declared.children else page
+            yield await self._children[resource].added(page) if declared.children else page
 
     async def keys(self, resource: str) -> AsyncIterator[list[str]]:
         async for piece in self._listing(resource, self._rest.resources[resource].query).pages():
@@ -224,7 +216,7 @@ class RestConnector:
             found = {id: (id, record) for id, record in zip(wanted, items, strict=True) if record is not None}
         records = dict(found.values())
         if declared.children and records:
-            page = await self._with_children(resource, Page(list(records), list(records.values())))
+            page = await self._children[resource].added(Page(list(records), list(records.values())))
             for bad in page.bad:
                 raise bad.error
             records = dict(zip(page.ids, page.records, strict=True))
@@ -312,141 +304,3 @@ class RestConnector:
             if count >= _FUZZY:
                 raise Hold(f"{self._system}.{resource}: the filter for {name} narrows nothing → declare another")
         return found
-
-    async def _with_children(self, resource: str, page: Page) -> Page:
-        """The page with its records' children; records that are gone by now are left out."""
-        whole = await together(
-            self._whole(resource, id, record) for id, record in zip(page.ids, page.records, strict=True)
-        )
-        found = [(id, record) for id, record in zip(page.ids, whole, strict=True) if isinstance(record, dict)]
-        bad = [*page.bad, *(record for record in whole if isinstance(record, BadRecord))]
-        return Page([id for id, _ in found], [record for _, record in found], page.checkpoint, page.gone, bad)
-
-    async def _whole(self, resource: str, id: str, record: Record) -> Record | BadRecord | None:
-        declared = self._rest.resources[resource]
-        remembered = self._remembered[resource]
-        mark = remembered.mark(record)
-        known = remembered.get(id, mark)
-        if known is not None:
-            return {**record, **known}
-        try:
-            children = {
-                name: await self._children(link, name, id, record) for name, link in declared.children.items()
-            }
-        except _NoChildren as error:
-            if declared.item is not None and await self._item(resource, id) is None:
-                return None
-            reason = Reject(f"{error}; correct it there, or the Link in the adapter")
-            return BadRecord(id, f"{declared.path} {id}", msgspec.json.encode(record).decode()[:500], reason)
-        remembered.put(id, mark, children)
-        return {**record, **children}
-
-    async def _children(self, link: Link, name: str, id: str, record: Record) -> list[Record]:
-        there = record.get(link.where)
-        if isinstance(there, list):
-            return there
-        place = link.where.replace("{id}", quote(id, safe="")) if "/" in link.where else there
-        if not isinstance(place, str) or not place:
-            raise _NoChildren(f"children {name!r} have no address in {link.where!r}")
-        numbers = itertools.count()  # without an id of their own, two equal children are two
-
-        def identify(child: Record) -> str:
-            return str(at(child, link.id)) if link.id else str(next(numbers))
-
-        found: list[Record] = []
-        listing = Listing(self._http, place, {}, link.paging, items=link.items, count="", identify=identify)
-        listing.absent = _NoChildren(f"children {name!r} are not found at {place[:200]}")
-        async for piece in listing.pages():
-            if piece.bad:
-                raise _NoChildren(f"children {name!r}: {piece.bad[0].error}")
-            found += piece.records
-        return found
-
-
-class _NoChildren(Exception):
-    """This one record's children cannot be had."""
-
-
-class _Remembered:
-    """Children of the records seen last, kept while the record itself stays the same."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, tuple[bytes, dict[str, list[Record]]]] = OrderedDict()
-
-    def mark(self, record: Record) -> bytes:
-        """The record's digest; nothing where nothing is remembered."""
-        return digest(msgspec.json.encode(record)) if self._most else b""
-
-    def get(self, id: str, mark: bytes) -> dict[str, list[Record]] | None:
-        """The children, where the record has not changed."""
-        kept = self._kept.get(id)
-        if kept is None or kept[0] != mark:
-            return None
-        self._kept.move_to_end(id)
-        return {name: [dict(child) for child in children] for name, children in kept[1].items()}
-
-    def put(self, id: str, mark: bytes, children: Mapping[str, list[Record]]) -> None:
-        """Remember, and forget what was asked for longest ago."""
-        if not self._most:
-            return
-        self._kept[id] = (mark, {name: [dict(child) for child in found] for name, found in children.items()})
-        self._kept.move_to_end(id)
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-
-
-class _Newest:
-    """The newest value of a list's since-field: where the next read begins.
-
-    `bounded` is for a list read in no order: what changes while it is read may be met before a newer
-    one, so the next read begins no later than this one began.
-    """
-
-    def __init__(self, since: Since, checkpoint: Checkpoint, *, bounded: bool) -> None:
-        self._since = since
-        self._bounded = bounded
-        self._text: str | None = checkpoint
-        self._value = None if checkpoint is None else _moment(checkpoint, since.field)
-
-    def query(self, overlap: float) -> dict[str, str]:
-        """The parameter to ask with, `overlap` before the checkpoint."""
-        if self._text is None or self._value is None:
-            return dict(self._since.sort)
-        if isinstance(self._value, Decimal):
-            begin = f"{(self._value - Decimal(str(overlap))).normalize():f}"
-        else:
-            earlier = self._value - timedelta(seconds=overlap)
-            zone = datetime.fromisoformat(self._text).tzinfo
-            begin = (earlier.replace(tzinfo=None) if zone is None else earlier.astimezone(zone)).isoformat()
-            begin = begin.replace("+00:00", "Z") if self._text.endswith("Z") else begin
-        return {**self._since.sort, self._since.parameter: begin}
-
-    def after(self, records: Sequence[Record], started: datetime) -> Checkpoint:
-        """The checkpoint after these records."""
-        for record in records:
-            raw = at(record, self._since.field)
-            if raw is None:
-                continue
-            value = _moment(str(raw), self._since.field)
-            if self._bounded and isinstance(value, Decimal):
-                raise Hold(f"{self._since.field} is a number, so the list must be read in its order → declare sort=…")
-            if self._bounded and isinstance(value, datetime) and value > started:
-                value, raw = started, started.isoformat()
-            try:
-                newer = self._value is None or value > self._value  # type: ignore[operator]
-            except TypeError:
-                raise Hold(f"{self._since.field} holds times and numbers mixed → read another field") from None
-            if newer:
-                self._value, self._text = value, str(raw)
-        return self._text
-
-
-def _moment(text: str, name: str) -> datetime | Decimal:
-    if _NUMBER.fullmatch(text):
-        return Decimal(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Hold(f"{name} holds {text[:80]!r}, no ISO 8601 time and no number → read another field") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

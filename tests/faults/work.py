@@ -111,7 +111,10 @@ class Crew:
         try:
             wait_for("quiet", quiet)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{json.dumps(self.status(), indent=1)}\n{self.log()}") from None
+            shop = self.company.database("shop")
+            wrong = {t: oracle.judge(shop, self.company.database(t)).wrong for t in self.company.targets}
+            said = json.dumps({"wrong": wrong, "status": self.status()}, indent=1)
+            raise AssertionError(f"{error}\n{said}\n{self.log()}") from None
 
     def status(self) -> Any:
         """What ``tieline status --json`` says."""

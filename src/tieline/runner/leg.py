@@ -120,6 +120,13 @@ class Leg:
         busy = await self._retry(way)
         deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE)
         if deliveries:
+            # What was published after the way's end was set was taken after it, too: so the end is known now.
+            row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
+            if row is None or row.ways[0].channel != way.channel:
+                return
+            way = self.way = row.ways[0]
+            deliveries = [d for d in deliveries if way.until is None or d.batch.sequence <= way.until]
+        if deliveries:
             await gap(Gap.TAKEN)
             await self._deliver(deliveries, entities, way)
         elif not busy:
@@ -130,7 +137,7 @@ class Leg:
         await self._trim(way)
         if way.until is not None and await self._drained(way):
             await gap(Gap.SWITCHED)
-            await self._ledger.transact(lambda s: leave_way(s, self.plan.name), self._holding.fences())
+            await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
             log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
             await self._release()
 
@@ -165,8 +172,6 @@ class Leg:
         found, entities = self._handover.take(way.channel, after, MAX_MESSAGES)
         if not found:
             found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)
-        if way.until is not None:
-            found = [d for d in found if d.batch.sequence <= way.until]
         return found, entities
 
     async def _deliver(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:

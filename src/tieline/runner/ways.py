@@ -219,10 +219,10 @@ def relayed(stores: Stores, way: Way) -> bool:
     return not ahead or (way.until is not None and ahead[0].sequence > way.until)
 
 
-def leave_way(stores: Stores, leg: str) -> None:
-    """Drop the leg's first way; its counts stay."""
+def leave_way(stores: Stores, leg: str, way: Way) -> None:
+    """Drop the leg's first way, if it is still this one: another worker may have left it. Its counts stay."""
     row = stores.legs.get(leg)
-    if row is None or len(row.ways) < 2:
+    if row is None or len(row.ways) < 2 or row.ways[0] != way:
         return
     left, *rest = row.ways
     stores.legs.put(msgspec.structs.replace(row, ways=rest))

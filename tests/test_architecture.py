@@ -148,5 +148,5 @@ def test_the_check_sees_hidden_imports():
     homes, core = dict(packages_distributions()), _core_dependencies()
     assert not _is_optional("tieline.runner", homes, core)
     assert not _is_optional("json", homes, core)
-    assert not _is_optional("sqlalchemy.pool", homes, core)
+    assert not _is_optional("aiohttp.web", homes, core)
     assert _is_optional("nats", homes, core)

@@ -13,7 +13,8 @@ maintenance = Adapter(
         requests=Resource(
             "/rest/data/issue",
             items="data.collection",
-            item="/rest/data/issue/{id}",
+            item=None,  # a single record has another shape there
+            filters={"id": "id"},
             count="data.@total_size",
             query={"@fields": "id,title,asset,creation,activity", "@sort": "id"},
             paging=PageNumber(page="@page_index", size_parameter="@page_size"),

@@ -345,6 +345,27 @@ def test_rejections_name_column_and_value(database: Database) -> None:
     assert len(database.ids(table)) == 95
 
 
+@pytest.mark.parametrize("size", [3, 50])
+def test_a_record_may_leave_out_what_must_be_there(database: Database, size: int) -> None:
+    """Without a NOT NULL column a row that exists is changed, lines too; a new one is rejected alone."""
+    p = database.prefix
+    database.run(f"""
+        create table {p}t (id integer primary key, note text not null, total integer);
+        create table {p}l (t integer not null, n integer not null, sku text not null, price integer,
+                           primary key (t, n))
+    """)
+    table = Table(f"{p}t", key="id", children={"lines": Child(f"{p}l", "t", ("t", "n"))})
+    whole = {"note": "kept", "total": 1, "lines": [{"n": 1, "sku": "kept", "price": 1}]}
+    database.write(table, *(put({"id": n} | whole) for n in range(size)))
+    changes = [put({"id": n, "total": 2, "lines": [{"n": 1, "price": 2}]}) for n in range(size)]
+    changes[1] = put({"id": 999, "total": 2, "lines": []})
+    results = database.write(table, *changes)
+    assert [n for n, result in enumerate(results) if result.error is not None] == [1]
+    assert str(results[1].error).startswith("note")
+    changed = {"note": "kept", "total": 2, "lines": [{"n": 1, "sku": "kept", "price": 2}]}
+    assert database.records(table) == [{"id": n} | (whole if n == 1 else changed) for n in range(size)]
+
+
 def test_a_missing_row_that_it_refers_to_may_come_later(database: Database) -> None:
     """A foreign key that finds nothing is no dead letter: it is tried again."""
     p = database.prefix

@@ -61,6 +61,7 @@ RECORD: dict[str, Any] = {
     "mood": "glad",
     "host": "10.0.0.1",
     "range": "[1,5)",
+    "code": "ab   ",
     "short": "12345",
 }
 
@@ -103,8 +104,8 @@ def test_every_type_survives(postgresql: Database, many: int) -> None:
 def test_what_does_not_fit_is_rejected_by_name(postgresql: Database, field: str, value: Any, many: int) -> None:
     """A value that a column would refuse, round or shift is rejected with the column's name, and no other."""
     table = _typed(postgresql)
-    good = [put({"id": 100 + n, "amount": Decimal("1.00"), "short": "x"}) for n in range(many)]
-    *results, last = postgresql.write(table, *good, put({"id": 1, "short": "y"} | {field: value}))
+    good = [put(RECORD | {"id": 100 + n}) for n in range(many)]
+    *results, last = postgresql.write(table, *good, put(RECORD | {field: value}))
     assert [result.error for result in results] == [None] * many
     assert isinstance(last.error, Reject)
     assert str(last.error).startswith(f"{field}: "), str(last.error)
@@ -286,6 +287,23 @@ def test_a_transaction_in_which_something_failed_is_not_committed(postgresql: Da
 
     postgresql.using(table, work)
     assert postgresql.ids(table) == []
+
+
+def test_a_connection_goes_on_after_a_rollback(postgresql: Database, table: Table) -> None:
+    """What a connection made for itself in a transaction that failed is made again in the next."""
+    many = [put({"id": n, "note": "x"}) for n in range(50)]
+
+    async def fail(connector: Connector) -> None:
+        async with connector.transaction() as transaction:
+            await transaction.write("rows", many)
+            raise ZeroDivisionError
+
+    async def work(connector: Connector) -> list[Any]:
+        with pytest.raises(ZeroDivisionError):
+            await fail(connector)
+        return [result.error for result in await connector.write("rows", many)]
+
+    assert postgresql.using(table, work) == [None] * 50
 
 
 def _dying_at_commit(database: Database, table: Table) -> None:

@@ -16,7 +16,7 @@ from psycopg.types.string import TextLoader
 
 from tieline.connectors.sql.dialect import Row
 from tieline.connectors.sql.postgresql_values import NESTED, Array, as_moment
-from tieline.connectors.sql.shape import Column, Kind, Relation, listed
+from tieline.connectors.sql.shape import Column, Relation, listed
 
 # psycopg would turn a month into 30 days, and give ranges and addresses as classes of its own.
 _AS_TEXT: Final = (
@@ -106,14 +106,10 @@ class PostgresqlSession:
         table = self._loads.get(relation.signature)
         if table is None:
             table = next(self._load_names)
-            # Plain numeric: a scale would round on the way in. LIKE would bring NOT NULL along.
-            chosen = ", ".join(
-                f"{c.sql}::numeric as {c.sql}" if c.kind is Kind.DECIMAL and c.scale is not None else c.sql
-                for c in relation.columns.values()
+            chosen = (
+                f"select {listed(relation.columns.values())} from {relation.sql}"  # LIKE would bring NOT NULL along
             )
-            self.run(
-                f"create temp table {table} on commit delete rows as select {chosen} from {relation.sql} with no data"
-            )
+            self.run(f"create temp table {table} on commit delete rows as {chosen} with no data")
             self._loads[relation.signature] = table
             self._fresh_loads.append(relation.signature)
         else:

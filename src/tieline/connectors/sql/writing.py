@@ -427,34 +427,52 @@ def _explained(problem: TielineError, record: Record | None, shape: Shape) -> Ti
         return problem
     field, value, reason = problem.field, problem.value, problem.reason
     if record is not None and field is None:
-        for path, found, column in _leaves(record, shape):
-            if _is_odd(found) or f'"{found}"' in reason or _is_too_long(found, column, reason):
-                field, value = path, found
-                break
+        field, value = _suspect(record, shape, reason)
     elif record is not None and value is None:
         value = record.get(str(field))
     return Reject(reason, field=field, value=value)
 
 
-def _leaves(record: Record, shape: Shape) -> Iterator[tuple[str, Any, Column | None]]:
+def _suspect(record: Record, shape: Shape, reason: str) -> tuple[str | None, Any]:
+    """The field that a database's reason is most likely about, and its value: the reason quotes one or the other."""
+    leaves = list(_leaves(record, shape))
+    for rule in (_quotes_value_and_type, _quotes_value, _is_too_long, _cannot_be_sent, _is_nested):
+        for path, value, column in leaves:
+            if value is not None and rule(value, column, reason):
+                return path, value
+    return None, None
+
+
+def _leaves(record: Record, shape: Shape) -> Iterator[tuple[str, Any, Column]]:
     for name, value in record.items():
         child = shape.children.get(name)
         if child is None:
-            yield name, value, shape.relation.columns.get(name)
+            yield name, value, shape.relation.columns[name]
         elif isinstance(value, list):
             for line in value:
-                yield from ((f"{name}.{n}", v, child.relation.columns.get(n)) for n, v in line.items())
+                known = child.relation.columns
+                yield from ((f"{name}.{field}", of_line, known[field]) for field, of_line in line.items())
 
 
-def _is_odd(value: Any) -> bool:
-    """Whether it is a value that drivers refuse before a database can say which column it was for."""
-    if not isinstance(value, str):
-        return isinstance(value, dict | list)
-    return "\0" in value or not is_utf8(value)
+def _quotes_value(value: Any, column: Column, reason: str) -> bool:
+    values = value if isinstance(value, list) and column.kind is Kind.ARRAY else [value]
+    return any(f'"{one}"' in reason for one in values)
 
 
-def _is_too_long(value: Any, column: Column | None, text: str) -> bool:
-    if column is None or not isinstance(value, str) or "too long" not in text or column.type not in text:
+def _quotes_value_and_type(value: Any, column: Column, reason: str) -> bool:
+    return column.type.partition("(")[0].removesuffix("[]") in reason and _quotes_value(value, column, reason)
+
+
+def _is_too_long(value: Any, column: Column, reason: str) -> bool:
+    if not isinstance(value, str) or "too long" not in reason or column.type not in reason:
         return False
     limit = column.type.partition("(")[2].removesuffix(")")
     return limit.isdigit() and len(value) > int(limit)
+
+
+def _cannot_be_sent(value: Any, column: Column, reason: str) -> bool:
+    return isinstance(value, str) and ("\0" in value or not is_utf8(value))
+
+
+def _is_nested(value: Any, column: Column, reason: str) -> bool:
+    return isinstance(value, dict | list) and column.kind not in {Kind.JSON, Kind.ARRAY}

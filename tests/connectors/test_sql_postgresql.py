@@ -31,7 +31,7 @@ ALL_TYPES = """
     id integer primary key, amount numeric(14, 2), wide numeric, cash money, real double precision,
     at timestamp, zoned timestamptz, day date, hour time, span interval, flag boolean,
     data jsonb, old_data json, key uuid, bytes bytea, list integer[], words text[], mood mood, host inet,
-    range int4range, code char(5), short varchar(5)
+    range int4range, code char(5), short varchar(5), pieces integer
 """
 
 
@@ -63,6 +63,7 @@ RECORD: dict[str, Any] = {
     "range": "[1,5)",
     "code": "ab   ",
     "short": "12345",
+    "pieces": 5,
 }
 
 
@@ -96,6 +97,10 @@ def test_every_type_survives(postgresql: Database, many: int) -> None:
         ("code", {"a": 1}),
         ("host", "nowhere"),
         ("day", "31.31.2026"),
+        ("id", 1.5),
+        ("pieces", 1.5),
+        ("pieces", True),
+        ("pieces", Decimal("0.5")),
         ("id", 2**31),
         ("id", 2**70),
         ("real", "x"),
@@ -488,6 +493,21 @@ def test_load_tables_follow_the_table(postgresql: Database, table: Table) -> Non
 
     assert set(postgresql.using(table, work)) == {None}
     assert len(postgresql.run(f"select * from {p}t where total = 1.5")) == 20
+
+
+def test_a_column_that_went_is_said_once(postgresql: Database, table: Table) -> None:
+    """A table that changed under a connector is a mistake to look at, and is described anew for the next call."""
+    many = [put({"id": n}) for n in range(50)]
+
+    async def work(connector: Connector) -> list[Any]:
+        await connector.write("rows", many)
+        postgresql.run(f"alter table {table.name} drop column note")
+        _terminate(postgresql)
+        with pytest.raises(ConfigurationError, match="note"):
+            await connector.write("rows", many)
+        return [result.error for result in await connector.write("rows", many)]
+
+    assert postgresql.using(table, work) == [None] * 50
 
 
 def test_lines_of_a_page_belong_to_its_records(postgresql: Database) -> None:

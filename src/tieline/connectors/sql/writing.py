@@ -386,9 +386,12 @@ def _key_text(value: Any, column: Column) -> str | None:
         return value
     if column.kind is Kind.INTEGER and not isinstance(value, int):
         try:
-            value = int(value)
-        except (TypeError, ValueError):
-            raise Reject("the key is a whole number", field=column.name, value=value) from None
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or (not isinstance(value, str) and number != value):
+            raise Reject("the key is a whole number", field=column.name, value=value)
+        value = number
     return id_part(value)
 
 
@@ -456,7 +459,7 @@ def _leaves(record: Record, shape: Shape) -> Iterator[tuple[str, Any, Column]]:
 
 def _quotes_value(value: Any, column: Column, reason: str) -> bool:
     values = value if isinstance(value, list) and column.kind is Kind.ARRAY else [value]
-    return any(f'"{one}"' in reason for one in values)
+    return any(f'"{id_part(one)}"' in reason for one in values if one is not None)
 
 
 def _quotes_value_and_type(value: Any, column: Column, reason: str) -> bool:

@@ -304,15 +304,17 @@ class Desk:
                 settlement.woken.append(work.message.key)
             if outcome is Outcome.ECHO:
                 settlement.held.append(self.passed_over(work))
-            elif self._ends_unseen(work, outcome):
+            elif outcome is Outcome.UNCHANGED and self._ends_unseen(work, waiting):
                 row = self.held_row(work)
                 settlement.held.append(row)
                 self._heal(waiting.by_key.get(work.message.key), row, work.parked, settlement)
 
-    def _ends_unseen(self, work: Work, outcome: Outcome) -> bool:
+    def _ends_unseen(self, work: Work, waiting: "Waiting") -> bool:
         """A delete of what never reached the target: nothing older of the key may reach it from now on."""
-        seen = work.held is not None and work.held.message_id
-        return outcome is Outcome.UNCHANGED and work.message.deleted and not self.event and not seen
+        if self.event or not work.message.deleted or (work.held is not None and work.held.message_id):
+            return False
+        waits = waiting.by_key.get(work.message.key)
+        return work.parked is not None or waits is None or waits.version < work.message.version
 
     def _outcome_of_parked(self, work: Work, outcome: Outcome) -> Outcome:
         """A parked message that held has already was applied by us, before a crash kept its row."""

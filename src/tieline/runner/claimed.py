@@ -218,7 +218,8 @@ class ClaimedApplier:
         row = work.held or HeldRow(
             key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
         )
-        return msgspec.structs.replace(row, claim=work.message.id, claimed_at=now, claim_version=work.message.version)
+        at, version = call.begun_at or now, work.message.version
+        return msgspec.structs.replace(row, claim=work.message.id, claimed_at=at, claim_version=version)
 
     async def _write(self, calls: Sequence[Call]) -> list[Result]:
         """Write, then take what was written through its steps."""
@@ -275,9 +276,13 @@ class ClaimedApplier:
         for call, result in zip(calls, results, strict=True):
             work = call.work
             if result.error is None:
-                desk.done(
-                    work, desk.held_row(work, result.target_id, result.version_tag), Outcome.DONE, waiting, confirmed
-                )
+                row = desk.held_row(work, result.target_id, result.version_tag)
+                if call.begun_at:  # what this one repeated may land after something newer
+                    kept = self._claimed(call, waiting.now)
+                    row = msgspec.structs.replace(
+                        row, claim=kept.claim, claimed_at=kept.claimed_at, claim_version=kept.claim_version
+                    )
+                desk.done(work, row, Outcome.DONE, waiting, confirmed)
             elif isinstance(result.error, InDoubt):
                 failures[id(work)] = Unsettled(str(result.error), waiting.now + desk.leg.settling)
             elif isinstance(result.error, Unavailable | AccessRefused):

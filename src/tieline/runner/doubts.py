@@ -2,7 +2,7 @@
 
 "Found" counts at once, "none" only after the system's settling time: until then the cut-off call may
 still land, also on top of a newer one. So a key in doubt waits, with whatever is newer. A call that
-merely repeats what was begun does no harm and waits for nothing.
+merely repeats what was begun does no harm and waits for nothing; the claim stays open behind it.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,7 @@ class Call:
     change: Change
     fresh: bool  # the target has no row of this key as far as anyone knows
     step: int = 0
+    begun_at: float = 0.0  # when a call that this one repeats was claimed, if it may still land
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +147,11 @@ class Doubts:
         settled: list[Call] = []
         for call in calls:
             doubt = doubts[id(call)]
-            if doubt is None or id(call.work) in failures or doubt.same:
+            if doubt is None or id(call.work) in failures:
                 continue
-            if now < doubt.until:
+            if doubt.same:
+                call.begun_at = doubt.until - self._desk.leg.settling if now < doubt.until else 0.0
+            elif now < doubt.until:
                 failures[id(call.work)] = self._not_yet(call.work, doubt)
             else:
                 settled.append(call)

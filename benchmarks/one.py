@@ -25,7 +25,9 @@ def landscape(dsn: str, folder: Path, way: str, csv: bool, every: float = 300.0)
     trigger = Trigger(kind="every", seconds=every)
     return Landscape(
         name="bench",
-        store=f"{dsn}?schema=bench_ledger" if way == "postgresql" else f"sqlite:///{folder}/ledger.db",
+        store=f"{dsn}{'&' if '?' in dsn else '?'}schema=bench_ledger"
+        if way == "postgresql"
+        else f"sqlite:///{folder}/ledger.db",
         folder=folder,
         systems={
             "shop": System(

@@ -463,7 +463,8 @@ def _quotes_value(value: Any, column: Column, reason: str) -> bool:
 
 
 def _quotes_value_and_type(value: Any, column: Column, reason: str) -> bool:
-    return column.type.partition("(")[0].removesuffix("[]") in reason and _quotes_value(value, column, reason)
+    types = {column.cast, column.type.partition("(")[0].removesuffix("[]")} - {""}
+    return any(name in reason for name in types) and _quotes_value(value, column, reason)
 
 
 def _is_too_long(value: Any, column: Column, reason: str) -> bool:

@@ -163,32 +163,40 @@ class Seen(Protocol):
         """These records exist."""
 
     def sweep_missing(self, source: str) -> list[SeenRow]:
-        """Living rows whose record was not marked."""
+        """Living rows whose record was not marked since the start."""
 
     def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
-        """Living rows in order of key, after a key: for walking through all of them."""
+        """Living rows after a key (empty: from the first), in one and the same order: to walk through all of them."""
 
 
 class Channels(Protocol):
-    """Packed batches by channel and partition: the spool of direct legs, the embedded bus, the outbox."""
+    """Packed batches by channel and partition: the spool of direct legs, the embedded bus, the outbox.
+
+    Positions begin at one, have no gaps, become visible in order and never go back.
+    """
 
     def declare(self, channel: str, partitions: int, subscriptions: Sequence[str]) -> int:
-        """Make it if it is not there, and give its number of partitions."""
+        """Make it if it is not there, and give its number of partitions; a new subscription begins at the ends."""
 
     def append(self, channel: str, rows: Sequence[tuple[int, int, int, bytes]]) -> dict[int, int]:
-        """Add (partition, sequence, count, data); gives each partition's new end. Serialised per partition."""
+        """Add (partition, sequence, count, data); gives each partition's new end. Serialised per partition.
+
+        Raises:
+            ConfigurationError: where the channel or the partition is not declared.
+        """
 
     def read(self, channel: str, after: Mapping[int, int], most: int) -> list[Kept]:
-        """Up to about `most` messages after these positions, in order of position; at least one batch if any."""
+        """Up to about `most` messages after these positions, from each partition in turn; one batch if any."""
 
     def ends(self, channel: str) -> dict[int, int]: ...
     def depth(self, channel: str, after: Mapping[int, int]) -> int:
         """Messages after these positions, those addressed to one leg included."""
 
     def done(self, channel: str, subscription: str, positions: Mapping[int, int]) -> None:
-        """Move a subscription on and drop what no subscription needs."""
+        """Move a subscription on, never back, and drop what no subscription needs, so much at a time."""
 
-    def forget(self, channel: str, subscription: str) -> None: ...
+    def forget(self, channel: str, subscription: str) -> None:
+        """Drop a subscription, and with the last one the channel; its positions go on if it is declared again."""
 
 
 class Legs(Protocol):
@@ -226,7 +234,8 @@ class Parked(Protocol):
     def put(self, rows: Sequence[ParkedRow]) -> list[ParkedRow]:
         """Park; a row with the same or a newer version, or with a decision on this version, stays.
 
-        Gives the older rows that were replaced (superseded).
+        A row of the same message without a decision is brought up to date. To park again what a decision was
+        carried out on, remove its row first. Gives the older rows that were replaced (superseded).
         """
 
     def remove(self, leg: str, ids: Sequence[tuple[str, bytes]]) -> int:
@@ -239,12 +248,15 @@ class Parked(Protocol):
         """Rows that wait for a reference or behind another event, oldest first."""
 
     def wake(self, target: str, entity: str, keys: Sequence[str]) -> int:
-        """Rows of the target's legs that wait for these keys become due now."""
+        """Rows of the target's legs that wait for these keys become due now, as retries; gives their number."""
 
     def list(self, leg: str | None = None, reason: Reason | None = None, limit: int = 1000) -> list[ParkedRow]: ...
     def counts(self, leg: str) -> dict[Reason, int]: ...
     def decide(self, leg: str, key: str, message_id: bytes, decision: str, by: str, message: bytes = b"") -> bool:
-        """Write a person's decision on exactly this message; False where the row holds another one by now."""
+        """Write a person's decision on exactly this message; False where the row holds another one by now.
+
+        An edit gives the new `message`, whose id and version the row has from then on.
+        """
 
 
 class Inbox(Protocol):
@@ -265,14 +277,18 @@ class Leases(Protocol):
         """The owner lives for so many seconds more."""
 
     def acquire(self, names: Sequence[str], owner: str) -> dict[str, int]:
-        """A token for each lease that is free, expired or the owner's already; each new holder's is higher."""
+        """A token for each lease that is free, expired or the owner's already; each new holder's is higher.
+
+        Beat first, in the same transaction or before. Leases taken stay taken should the transaction be undone.
+        """
 
     def release(self, names: Sequence[str], owner: str) -> None: ...
-    def holders(self) -> dict[str, str]: ...
+    def holders(self) -> dict[str, str]:
+        """The living owner of each lease."""
 
 
 class Notes(Protocol):
-    """Small facts by name (JSON): schema of entities, brakes, generations."""
+    """Small facts by name (JSON; None takes one away): schema of entities, brakes, generations."""
 
     def get(self, name: str) -> Any: ...
     def put(self, name: str, value: Any) -> None: ...

@@ -39,6 +39,7 @@ class SqlLedger(ABC):
         self.url = url
         self._bell = Bell()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tieline-ledger")
+        self._closed = False
         self._session: Session | None = None
         self._stores: SqlStores | None = None
 
@@ -53,8 +54,10 @@ class SqlLedger(ABC):
         await self._bell.wait(topics, seconds, since)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown(wait=False)
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+            self._thread.shutdown(wait=False)
 
     @abstractmethod
     def _connect(self) -> Session:

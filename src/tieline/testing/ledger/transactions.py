@@ -107,6 +107,12 @@ class Transactions(Suite):
         bench(_everywhere)
         assert bench.another()(_all_there_is) == bench(_all_there_is)
 
+    def test_closing_twice_is_no_trouble(self, bench: Bench) -> None:
+        """Whoever comes second has nothing to do."""
+        bench(lambda stores: stores.notes.get("n"))
+        bench.run(bench.ledger.close())
+        bench.run(bench.ledger.close())
+
     def test_many_at_once_lose_nothing(self, bench: Bench) -> None:
         """Transactions of many tasks run one after the other: none overwrites what another one added."""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tests.connectors.sql_databases import Database, postgresql_database_of_its_own, sqlite_database
 
+pytest.register_assert_rewrite("tieline.testing.connector")
+
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:

@@ -18,7 +18,7 @@ from tieline.connector import Change, Record
 from tieline.connectors import memory
 from tieline.connectors.memory import Table
 from tieline.entity import Money
-from tieline.errors import InDoubt, Reject, RetryLater, Throttled, TielineError, Unavailable
+from tieline.errors import InDoubt, LedgerUnavailable, Reject, RetryLater, Throttled, TielineError, Unavailable
 from tieline.ledger import ParkedRow
 from tieline.message import Message, Reason, message_id, unpack_message
 from tieline.runner.gaps import Gap
@@ -122,6 +122,8 @@ class Play:
         self.freezes = rng.choice([0, 0, 1, 2])
         self.transients = rng.choice([0.0, 0.1])
         self.doubts = rng.choice([0.0, 0.0, 0.1])
+        self.lateness = rng.choice([0.0, 0.0, 0.1])
+        self.ledger_losses = rng.choice([0, 0, 2, 5])
         self.bad = rng.choice([0.0, 0.1])
         self.moves = rng.choice([0, 0, 1, 2])
         self.backfills = rng.choice([0, 0, 1, 2])
@@ -180,6 +182,25 @@ class Play:
             return InDoubt("the answer was lost")
         return None
 
+    def late(self, system: str, resource: str) -> float:
+        """Calls that are cut off and land all the same, within the settling time."""
+        if self.calm or self.rng.random() >= self.lateness:
+            return 0.0
+        kind = self.erp if system == "erp" else self.bi
+        alone = not (self.freezes or self.froze or self.moves or self.crashed or self.crashes)
+        # Where nothing is claimed, only the lease keeps a successor from overtaking a call of a dead worker.
+        longest = 8.0 if alone or not kind.upsert else 1.2
+        return self.rng.uniform(0.1, longest)
+
+    def ledger_fails(self, worker: Worker) -> str:
+        """The ledger's connection is lost at times, before or after a commit."""
+        if self.calm or not self.ledger_losses or self.rng.random() > 0.003:
+            return ""
+        self.ledger_losses -= 1
+        when = self.rng.choice(["before", "after"])
+        self.trial.note(f"{worker.name} loses the ledger {when} a commit")
+        return when
+
     # -- the play ----------------------------------------------------------------------------------------
 
     async def run(self) -> list[str]:
@@ -189,6 +210,8 @@ class Play:
             faults=self.faults,
             spoil=self.spoil,
             blur=self.blur,
+            late=self.late,
+            ledger_fails=self.ledger_fails,
             foreign=["far"],
         )
         self.shop = Shop(self)
@@ -228,15 +251,17 @@ class Play:
         for name in ("erp", "bi"):
 
             def party_of(record: Record, name: str = name) -> Any:
-                # A customer that was deleted and came back has a new id there; orders keep the old one.
                 who = record["party"]
-                for id, row in self.store(name).contents.table("parties").by_id.items():
-                    self.parties[name, id] = row["reference"]
                 return None if who is None else self.parties.get((name, who), who)
 
+            def party(record: Record, name: str = name) -> Any:
+                # A customer that was deleted and came back has a new id there; orders keep the old one.
+                self.parties[name, record["id"]] = record["reference"]
+                return record["name"], record["note"]
+
             tables = {
+                "parties": (reference, party),
                 "sales": (reference, lambda r, p=party_of: (str(r["total"]), p(r), r["note"])),
-                "parties": (reference, lambda r: (r["name"], r["note"])),
                 "receipts": (reference, lambda r: (r["account"], str(r["amount"]), r["note"])),
                 "bills": (reference, lambda r: str(r["total"])),
             }
@@ -297,7 +322,7 @@ class Play:
             await asyncio.sleep(rng.choice([0.0, 0.5]))
         while True:
             await asyncio.sleep(0.1)
-            alive = [worker for worker in trial.workers if not worker.dead and worker.failure is None]
+            alive = [worker for worker in trial.workers if not worker.over_by_itself]
             done = [worker for worker in trial.workers if worker.failure is not None]
             if done:
                 return
@@ -370,7 +395,7 @@ class Play:
             if alive:
                 name, again = rng.choice(names), rng.random() < 0.5
                 self.trial.note(f"backfill {name}{' again' if again else ''}")
-                with suppress(Crash):  # it may die while it is asked
+                with suppress(Crash, LedgerUnavailable):  # it may die while it is asked
                     await alive[0].runner.backfill(name, again=again and name != "payments")
 
     # -- the end ----------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from tieline.connector import (
 )
 from tieline.connectors.memory import Memory, Store, Table, store
 from tieline.entity import Entity
-from tieline.errors import TielineError
+from tieline.errors import InDoubt, LedgerUnavailable, TielineError
 from tieline.flow import Flow, Retries, Target
 from tieline.ledger import Fence, Ledger, LegRow, ParkedRow, Stores
 from tieline.ledgers.memory import MemoryLedger
@@ -176,6 +176,13 @@ Spoil = Callable[[str, str, Change], TielineError | None]
 Blur = Callable[[str, str, Change], TielineError | None]
 """Asked after a change was written outside a transaction: the error that is reported although it was."""
 
+Late = Callable[[str, str], float]
+"""Asked before a call outside a transaction: the seconds after which it lands, cut off long before; or 0."""
+
+LedgerFails = Callable[["Worker"], str]
+"""Asked at each transaction of the ledger: "before" and "after" lose the connection there, the latter
+with everything committed; "" does not."""
+
 
 class Worker:
     """One simulated process."""
@@ -183,6 +190,7 @@ class Worker:
     def __init__(self, trial: "Trial", name: str, landscape: Landscape, only: set[str] | None = None) -> None:
         self.name = name
         self.dead = False
+        self.began = False  # whether it came as far as reading or delivering
         self.inside: list[Store] = []  # stores with a transaction of ours open
         self._trial = trial
         self._free = asyncio.Event()
@@ -216,10 +224,16 @@ class Worker:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended it, if that was neither a crash nor being stopped."""
+        """What ended it, if that was neither a crash, nor being stopped, nor a ledger that is away at the start."""
         if self._task is None or not self._task.done() or self._task.cancelled() or self.dead:
             return None
-        return self._task.exception()
+        error = self._task.exception()
+        return None if isinstance(error, LedgerUnavailable) and not self.began else error
+
+    @property
+    def over_by_itself(self) -> bool:
+        """Whether it has ended, crashed or not."""
+        return self.dead or (self._task is not None and self._task.done())
 
     def crash(self, why: str = "") -> None:
         """`kill -9`: nothing of it has any effect from now on; its leases pass when their time is over."""
@@ -280,8 +294,8 @@ class Worker:
 class Trial:
     """Workers of a landscape over one ledger in memory. Use as ``async with``, on the virtual clock.
 
-    `faults`, `spoil` and `blur` play what goes wrong. `trace` tells what happened, for a failing test to
-    show. `foreign` are buses whose engine does not share the ledger's store.
+    `faults`, `spoil`, `blur`, `late` and `ledger_fails` play what goes wrong. `trace` tells what happened,
+    for a failing test to show. `foreign` are buses whose engine does not share the ledger's store.
     """
 
     def __init__(
@@ -291,6 +305,8 @@ class Trial:
         faults: Faults | None = None,
         spoil: Spoil | None = None,
         blur: Blur | None = None,
+        late: Late | None = None,
+        ledger_fails: LedgerFails | None = None,
         lease: float = 3.0,
         session_timeout: float = 5.0,
         foreign: Sequence[str] = (),
@@ -299,6 +315,8 @@ class Trial:
         self.faults: Faults = faults or (lambda worker, place: 0.0)
         self.spoil: Spoil = spoil or (lambda system, resource, change: None)
         self.blur: Blur = blur or (lambda system, resource, change: None)
+        self.late: Late = late or (lambda system, resource: 0.0)
+        self.ledger_fails: LedgerFails = ledger_fails or (lambda worker: "")
         self.lease = lease
         self.session_timeout = session_timeout
         self.foreign = foreign
@@ -331,6 +349,7 @@ class Trial:
     async def _gap(self, place: Gap) -> None:
         worker = _worker.get()
         if worker is not None:
+            worker.began = True
             self.note(f"{worker.name} {place.name}")
             await worker.point(place.name)
 
@@ -447,7 +466,12 @@ class _WorkersLedger:
 
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
         await self._worker.point("ledger")
+        fails = self._worker._trial.ledger_fails(self._worker)
+        if fails == "before":
+            raise LedgerUnavailable("the ledger is out of reach")
         result = await self._ledger.transact(work, fences)
+        if fails:
+            raise LedgerUnavailable("the ledger went away after it had committed")
         await self._worker.point("ledger done")
         return result
 
@@ -502,6 +526,7 @@ class _WorkersConnector:
         self._system = system.name
         self._connector = connector
         self._store = store(system.settings.url or "")
+        self._landing: asyncio.Future[list[Result]] | None = None
 
     async def _point(self, place: str) -> None:
         await self._worker.point(f"{self._system}.{place}")
@@ -540,10 +565,17 @@ class _WorkersConnector:
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
         await self._point(f"{resource}.write")
+        if delay := self._worker._trial.late(self._system, resource):
+            asyncio.get_running_loop().call_later(delay, self._land, resource, changes)
+            return [Result(error=InDoubt("the line was cut")) for _ in changes]
         with self._spoiling(resource, changes) as (chosen, merge):
             results = merge(await self._connector.write(resource, chosen) if chosen else [])
         await self._point(f"{resource}.write done")
         return [self._blurred(resource, change, result) for change, result in zip(changes, results, strict=True)]
+
+    def _land(self, resource: str, changes: Sequence[Change]) -> None:
+        self._worker._trial.note(f"a call to {self._system}.{resource} lands late")
+        self._landing = asyncio.ensure_future(self._connector.write(resource, changes))
 
     def _blurred(self, resource: str, change: Change, result: Result) -> Result:
         error = self._worker._trial.blur(self._system, resource, change) if result.error is None else None

@@ -15,6 +15,7 @@ from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.postgresql import PostgresqlLedger
 from tieline.ledgers.sqlite import SqliteLedger
 from tieline.project.addresses import refused_bus, refused_store, scheme_of
+from tieline.settings import without_password
 from tieline.system import Landscape
 
 MAIN: Final = "main"
@@ -105,4 +106,5 @@ def _sqlite_file(url: str, folder: Path) -> Path:
 def _same(url: str, other: str, folder: Path) -> bool:
     if scheme_of(url) == scheme_of(other) == "sqlite":
         return _sqlite_file(url, folder).resolve() == _sqlite_file(other, folder).resolve()
-    return url == other
+    # A ledger shows its address without the password.
+    return without_password(url) == without_password(other)

@@ -56,12 +56,13 @@ class Shares:
             holders = stores.leases.holders()
             workers = {owner for name, owner in holders.items() if name.startswith("worker:")} | {self.worker}
             most = -(-partitions // len(workers))
-            keep = sorted(holding)[:most]
-            stores.leases.release([f"{lease}/{p}" for p in holding if p not in keep], self.worker)
+            owners = {p: holders.get(f"{lease}/{p}") for p in range(partitions)}
             # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
-            mine = {None, self.worker}
-            free = [p for p in range(partitions) if p not in holding and holders.get(f"{lease}/{p}") in mine]
-            names = {f"{lease}/{p}": p for p in [*keep, *free][:most]}
+            own = [p for p, owner in owners.items() if owner == self.worker and p not in holding]
+            free = [p for p, owner in owners.items() if owner is None and p not in holding]
+            names = {f"{lease}/{p}": p for p in [*sorted(holding), *own, *free][:most]}
+            surplus = [f"{lease}/{p}" for p in [*holding, *own] if f"{lease}/{p}" not in names]
+            stores.leases.release(surplus, self.worker)
             return {names[n]: token for n, token in stores.leases.acquire(list(names), self.worker).items()}
 
         return await self._ledger.transact(share)

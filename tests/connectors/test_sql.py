@@ -1,6 +1,7 @@
 """What the SQL connector does beyond the shipped suite, the same on SQLite and PostgreSQL."""
 
 import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -187,6 +188,20 @@ def test_an_overlap_never_moves_the_checkpoint_back(database: Database) -> None:
         assert len(pages) == 4
         assert [page.checkpoint for page in pages] == [since] * 4
     assert pages[0].ids[0] == "129"
+
+
+def test_a_row_of_the_future_hides_no_other(database: Database) -> None:
+    """A row stamped in 2099 is read, again and again, and what is changed before that time is read as well."""
+    table = _stamped(database, 3)
+    p = database.prefix
+    database.run(f"insert into {p}t (id, at) values (99, '2099-01-01 00:00:00+00:00')")
+    pages = database.read(table)
+    assert "99" in [id for page in pages for id in page.ids]
+    for number in (10, 11):
+        stamp = datetime.now(UTC).isoformat(" ")
+        database.run(f"insert into {p}t (id, at) values ({number}, '{stamp}')")
+        pages = database.read(table, pages[-1].checkpoint, overlap=60)
+        assert [id for page in pages for id in page.ids][-2:] == [str(number), "99"]
 
 
 def test_a_cursor_that_counts_has_an_overlap_of_its_own(database: Database) -> None:

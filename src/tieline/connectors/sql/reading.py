@@ -13,7 +13,7 @@ of each phase has a checkpoint from which nothing after it is lost:
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from tieline.connector import Checkpoint, Page, Record
@@ -68,7 +68,7 @@ def plan(session: Session, dialect: AnyDialect, shape: Shape, since: Checkpoint,
         return [Phase(keys, lambda _: [], lambda _: None)]
     cursor = _cursor(shape)
     if since is None or "scan" in since:
-        begin = _newest(session, shape, cursor) if since is None else since["from"]
+        begin = sober(_newest(session, shape, cursor)) if since is None else since["from"]
         after = None if since is None else since["scan"]
         end = {"cursor": begin, "key": None}
         return [Phase(keys, lambda _: [], lambda place: {"scan": place, "from": begin}, after, end)]
@@ -92,7 +92,8 @@ def plan(session: Session, dialect: AnyDialect, shape: Shape, since: Checkpoint,
 
 
 def _place(place: list[Any]) -> Checkpoint:
-    return {"cursor": place[0], "key": place[1:]}
+    value = sober(place[0])
+    return {"cursor": value, "key": place[1:] if value == place[0] else None}
 
 
 def _cursor(shape: Shape) -> Term:
@@ -105,21 +106,44 @@ def _newest(session: Session, shape: Shape, cursor: Term) -> Any:
     return raw(session.rows(f"select max({cursor.sql}) from {shape.relation.sql}{limit}")[0][0])
 
 
+def sober(value: Any) -> Any:
+    """A cursor value, but no time that is yet to come: behind one row of the year 2099, all others would be missed.
+
+    A time without a zone is given a day, for it may be meant in any.
+    """
+    moment = _as_moment(value)
+    if moment is None:
+        return value
+    now = datetime.now(UTC) if moment.tzinfo else datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=26)
+    return value if moment <= now else _like(value, now)
+
+
 def earlier(value: Any, seconds: float, numbers: int) -> Any:
     """A cursor value so many seconds, or numbers, before another; the same one where neither applies."""
     if isinstance(value, int):
         return value - numbers
-    if not isinstance(value, str) or not seconds or value[4:5] != "-":
+    moment = _as_moment(value)
+    if moment is None or not seconds:
         return value
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return value
-    try:
-        back = (moment - timedelta(seconds=seconds)).replace(microsecond=0)
+        return _like(value, moment - timedelta(seconds=seconds))
     except OverflowError:
         return value
-    return back.date().isoformat() if len(value) == len("2026-01-31") else back.isoformat(value[10])
+
+
+def _as_moment(value: Any) -> datetime | None:
+    if not isinstance(value, str) or value[4:5] != "-":
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _like(value: str, moment: datetime) -> str:
+    """A moment, down to the second, as the value is written."""
+    whole = moment.replace(microsecond=0)
+    return whole.date().isoformat() if len(value) == len("2026-01-31") else whole.isoformat(value[10])
 
 
 def raw(value: Any) -> Any:

@@ -40,14 +40,16 @@ def as_column(
 ) -> Column:
     """A column as the catalog describes it."""
     kind = Kind.ARRAY if category == "A" else _KINDS.get(base, Kind.OTHER)
-    scale, limit = None, _LIMITS.get(base)
+    scale, digits = None, 0
     if base == "numeric" and modifier >= 0:
         scale = (((modifier - 4) & 0x7FF) ^ 1024) - 1024
-        limit = 10 ** (((modifier - 4) >> 16) - scale)
+        digits = ((modifier - 4) >> 16) - scale
     if kind is Kind.INTEGER:
         cast = "bigint"  # to look for a number out of the column's range finds nothing, and is no error
     read = f"{sql}::numeric" if base == "money" else ""
-    return Column(name, sql, shown, kind, cast, not not_null, not_null and not filled, scale, limit, read)
+    return Column(
+        name, sql, shown, kind, cast, not not_null, not_null and not filled, scale, digits, _LIMITS.get(base), read
+    )
 
 
 def identity(text: str, column: Column) -> Any:
@@ -60,9 +62,9 @@ def identity(text: str, column: Column) -> Any:
 
 def fit(column: Column) -> Fit | None:
     """How a value is brought into the column, or None where the driver does it."""
-    if column.kind is Kind.DECIMAL and column.scale is not None:
-        return _fit_scale(column.scale, column.limit)
-    if column.kind is Kind.INTEGER and column.limit is not None:
+    if column.scale is not None:
+        return _fit_scale(column.scale, column.digits)
+    if column.limit is not None:
         return _fit_range(column.limit)
     return _FITS.get(column.kind)
 
@@ -91,8 +93,8 @@ def _fit_range(limit: int) -> Fit:
     return fit
 
 
-def _fit_scale(scale: int, limit: int | None) -> Fit:
-    """PostgreSQL would round to the column's scale, silently."""
+def _fit_scale(scale: int, digits: int) -> Fit:
+    """PostgreSQL would round to the column's scale, silently, and not say which column a number is too large for."""
     quantum = Decimal((0, (1,), -scale))
 
     def fit(value: Any) -> Any:
@@ -104,12 +106,14 @@ def _fit_scale(scale: int, limit: int | None) -> Fit:
                 exact = Decimal(repr(value) if isinstance(value, float) else value)
             except ArithmeticError:
                 return value  # the database says what is wrong with it
+        if exact.same_quantum(quantum) and exact.adjusted() < digits:
+            return exact
         if not exact.is_finite():
             raise ValueError("not a finite number")
-        if not exact.same_quantum(quantum) and exact != exact.quantize(quantum, context=_WIDE):
+        if exact != exact.quantize(quantum, context=_WIDE):
             raise ValueError(f"the column keeps {scale} decimals, and this would be rounded")
-        if limit is not None and not -limit < exact < limit:
-            raise ValueError(f"the column takes numbers below {limit:,}")
+        if exact and exact.adjusted() >= digits:
+            raise ValueError(f"the column keeps {digits} digits before the point")
         return exact
 
     return fit

@@ -34,8 +34,8 @@ class Column:
     """A column: its declared type, the type a parameter is cast to, and what it demands.
 
     `sql` is the quoted name. `required` means NOT NULL with nothing to fall back on. `scale` is the
-    number of decimals it keeps; what it holds is below `limit`. `read` is the expression that reads it,
-    where that is not the column itself.
+    number of decimals a column keeps, `digits` those before the point; a whole number is below `limit`.
+    `read` is the expression that reads it, where that is not the column itself.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Column:
     nullable: bool = True
     required: bool = False
     scale: int | None = None
+    digits: int = 0
     limit: int | None = None
     read: str = ""
 

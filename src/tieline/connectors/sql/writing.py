@@ -396,7 +396,7 @@ def _key_text(value: Any, column: Column) -> str | None:
 
 
 def _is_lines(lines: Any) -> bool:
-    return isinstance(lines, list | tuple) and {type(line) for line in lines} <= {dict}
+    return isinstance(lines, list | tuple) and set(map(type, lines)) <= {dict}
 
 
 def _misfits(

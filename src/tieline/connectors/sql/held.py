@@ -97,25 +97,7 @@ class Keeping:
         sql, parameters = self.dialect.probe(
             held, _HELD_READ, self._fixed(held, entity), held.columns["key"], list(given)
         )
-        rows = session.rows(sql, parameters)
-        return [
-            HeldRow(
-                given[key],
-                source,
-                Version(epoch, counter, edit),
-                message_id,
-                digest,
-                target_id,
-                version_tag,
-                bool(deleted),
-                step,
-                *_unclaimed(claim),
-            )
-            for (
-                *(key, source, epoch, counter, edit, message_id, digest, target_id, version_tag, deleted, step),
-                claim,
-            ) in rows
-        ]
+        return [_held(given[row[0]], *row[1:]) for row in session.rows(sql, parameters)]
 
     def keep(self, session: Session, entity: str, rows: Sequence[HeldRow]) -> None:
         """Merge held rows by key and source; of two for one, the last counts."""
@@ -218,8 +200,24 @@ def _claimed(row: HeldRow) -> str:
     return _encode(_Claim(row.claim, row.claimed_at, row.claim_version)).decode()
 
 
-def _unclaimed(text: str | None) -> tuple[bytes, float, Version]:
-    if text is None:
-        return b"", 0.0, Version(0, 0)
-    claim = _decode_claim(text)
-    return claim.id, claim.at, claim.version
+def _held(
+    key: str,
+    source: str,
+    epoch: int,
+    counter: int,
+    edit: int,
+    message_id: bytes,
+    digest: bytes,
+    target_id: str | None,
+    version_tag: str | None,
+    deleted: int,
+    step: int,
+    claim: str | None,
+) -> HeldRow:
+    row = HeldRow(
+        *(key, source, Version(epoch, counter, edit), message_id, digest, target_id, version_tag, bool(deleted), step)
+    )
+    if claim is None:
+        return row
+    open_ = _decode_claim(claim)
+    return msgspec.structs.replace(row, claim=open_.id, claimed_at=open_.at, claim_version=open_.version)

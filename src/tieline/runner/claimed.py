@@ -218,8 +218,13 @@ class ClaimedApplier:
         row = work.held or HeldRow(
             key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
         )
-        at, version = call.begun_at or now, work.message.version
-        return msgspec.structs.replace(row, claim=work.message.id, claimed_at=at, claim_version=version)
+        return msgspec.structs.replace(
+            row,
+            target_id=call.change.target_id,
+            claim=work.message.id,
+            claimed_at=now,
+            claim_version=work.message.version,
+        )
 
     async def _write(self, calls: Sequence[Call]) -> list[Result]:
         """Write, then take what was written through its steps."""
@@ -278,9 +283,8 @@ class ClaimedApplier:
             if result.error is None:
                 row = desk.held_row(work, result.target_id, result.version_tag)
                 if call.begun_at:  # what this one repeated may land after something newer
-                    kept = self._claimed(call, waiting.now)
                     row = msgspec.structs.replace(
-                        row, claim=kept.claim, claimed_at=kept.claimed_at, claim_version=kept.claim_version
+                        row, claim=work.message.id, claimed_at=call.begun_at, claim_version=work.message.version
                     )
                 desk.done(work, row, Outcome.DONE, waiting, confirmed)
             elif isinstance(result.error, InDoubt):

@@ -72,11 +72,11 @@ class Doubts:
         if not open_:
             return list(calls), []
         absent: list[Work] = []
-        nameless = [call for call in open_ if call.fresh]
+        nameless, known = [call for call in open_ if call.fresh], [call for call in open_ if not call.fresh]
         found = await self._find(nameless)
         for call in nameless:
             self._settle_nameless(call, doubts[id(call)], found.get(id(call)), waiting.now, failures, absent)
-        await self._settle_known([call for call in open_ if not call.fresh], doubts, waiting.now, failures, absent)
+        await self._settle_known(known, doubts, waiting.now, failures, absent)
         out = failures.keys() | {id(work) for work in absent}
         return [call for call in calls if id(call.work) not in out], absent
 
@@ -147,7 +147,7 @@ class Doubts:
         settled: list[Call] = []
         for call in calls:
             doubt = doubts[id(call)]
-            if doubt is None or id(call.work) in failures:
+            if doubt is None:
                 continue
             if doubt.same:
                 call.begun_at = doubt.until - self._desk.leg.settling if now < doubt.until else 0.0

@@ -11,7 +11,8 @@ EPOCH: Final = 1_800_000_000.0
 """Seconds since 1970 at which the loop's clock, which counts from nought, begins."""
 
 _PATIENCE: Final = 5.0  # real seconds
-_BUSY: Final = 50_000  # turns of the loop in which no time passes
+_BUSY: Final = 50_000  # turns of the loop without a pause
+_TURN: Final = 1e-6  # seconds that a turn takes
 
 
 class _Selector(selectors.DefaultSelector):
@@ -24,6 +25,7 @@ class _Selector(selectors.DefaultSelector):
         self._turns = 0  # since the clock moved last
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += _TURN
         found = super().select(0)
         if found or timeout == 0:
             self._turns += 1

@@ -180,11 +180,12 @@ class Desk:
                     ids.learn(name, row.key, row.target_id)
                     found.add(row.key)
             if missing := sorted(keys - found):
-                for key, target_id in (await self._ask_target(entity, missing)).items():
+                for key, target_id in (await self.ask_target(entity, missing)).items():
                     ids.learn(name, key, target_id)
         return ids
 
-    async def _ask_target(self, entity: type[Entity], keys: Sequence[str]) -> dict[str, str]:
+    async def ask_target(self, entity: type[Entity], keys: Sequence[str]) -> dict[str, str]:
+        """The target's own ids of these keys, as far as it has them and can be asked."""
         sink, connector, settings = self.leg.sinks.get(entity), self.leg.connector, self.leg.settings
         if sink is None or sink.match is None or connector is None or settings is None:
             return {}
@@ -287,6 +288,7 @@ class Desk:
             partition=work.partition,
             position=work.sequence,
             decision=before.decision if before else "",
+            decided_by=before.decided_by if before else "",
             force=work.force,
             parked_at=before.parked_at if before else now,
         )
@@ -382,14 +384,18 @@ class Desk:
 def park(stores: Stores, rows: Sequence[ParkedRow]) -> int:
     """Park what `Desk.park` made; gives how many older messages that replaced.
 
-    A decision that was carried out is spent; one that a person took meanwhile stays.
+    A decision that was carried out is spent, except a drop, which only waits for a doubt to be settled.
+    One that a person took meanwhile stays.
     """
     carried = {(row.leg, row.key): row for row in rows if row.decision}
     for (leg, key), row in carried.items():
         for there in stores.parked.by_key(leg, [key]):
             if (there.message_id, there.decision) == (row.message_id, row.decision):
                 stores.parked.remove(leg, [(key, row.message_id)])
-    return len(stores.parked.put([msgspec.structs.replace(row, decision="") for row in rows]))
+    spent = [
+        row if row.decision == "drop" else msgspec.structs.replace(row, decision="", decided_by="") for row in rows
+    ]
+    return len(stores.parked.put(spent))
 
 
 def _became(row: ParkedRow, held_id: bytes) -> Outcome:

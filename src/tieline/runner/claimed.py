@@ -53,9 +53,12 @@ class ClaimedApplier:
         decision = desk.decide(works, held, waiting, sure=self._claims)
         final = Settlement()
         desk.settle(decision, waiting, final)
-        for work in decision.dropped:
-            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, final)
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
+        for work, landed in await self._doubts.settle_drops(decision.dropped, waiting, failures):
+            if landed is None:
+                desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, final)
+            else:
+                desk.done(work, desk.held_row(work, landed), Outcome.DONE, waiting, final)
         calls = await self._calls(decision.apply, waiting, failures, final)
         calls, absent = await self._doubts.settle(calls, waiting, failures)
         for work in absent:
@@ -63,7 +66,7 @@ class ClaimedApplier:
         calls = self._in_order(decision.apply, calls, failures)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
-        asked = [*decision.behind, *decision.apply]
+        asked = [*decision.behind, *decision.dropped, *decision.apply]
         final.parked = [desk.park(w, failures[id(w)], waiting.now) for w in asked if id(w) in failures]
         final.asked = desk.resends([call.work for call in calls if id(call.work) not in failures], 0.0)
         new = moved(moves, holding.states, holding.tokens, final)

@@ -80,6 +80,36 @@ class Doubts:
         out = failures.keys() | {id(work) for work in absent}
         return [call for call in calls if id(call.work) not in out], absent
 
+    async def settle_drops(
+        self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError]
+    ) -> list[tuple[Work, str | None]]:
+        """What a person lets go, each with the target's id where a call for it landed after all.
+
+        While it may still land it waits, so that nothing comes to stand behind it; the rest is in `failures`.
+        """
+        settled: list[Work] = []
+        begun: list[Work] = []
+        for work in works:
+            until = self._may_land_until(work)
+            if self._can_find and waiting.now < until:
+                failures[id(work)] = self._not_yet(work, _Doubt(until, same=False))
+                continue
+            settled.append(work)
+            if until and work.target_id is None:
+                begun.append(work)
+        ids = (
+            await self._desk.ask_target(self._desk.leg.entity, [work.message.key for work in begun]) if begun else {}
+        )
+        landed = {id(work): ids.get(work.message.key) for work in begun}
+        return [(work, landed.get(id(work))) for work in settled]
+
+    def _may_land_until(self, work: Work) -> float:
+        """Until when a call with this very message may land; 0 where none was begun."""
+        if work.held is not None and work.held.claim:
+            return work.held.claimed_at + self._desk.leg.settling if work.held.claim == work.message.id else 0.0
+        row = work.parked
+        return row.not_before if row is not None and row.reason is Reason.DOUBT else 0.0
+
     def _doubt(self, work: Work, waiting: Waiting) -> _Doubt | None:
         claim = open_claim(work)
         if claim is not None:

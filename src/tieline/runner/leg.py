@@ -47,6 +47,7 @@ _OLDER_LEDGER: Final = (
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _TRIM_EVERY: Final = 20  # batches
+_A_DAY: Final = 86_400.0  # no settling time is that long: what waits longer waits for a person
 _STUBBORN: Final = 3  # outages in a row, each with a good probe between, before messages go one at a time
 
 Progress = Callable[[str, int], None]
@@ -404,7 +405,7 @@ def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:
 def due(stores: Stores, leg: str) -> list[ParkedRow]:
     """A leg's rows whose time has come: retries, decisions, references to ask for again, events now first in line."""
     now = stores.now()
-    rows = stores.parked.due(leg, now, MAX_MESSAGES)
+    rows = [row for row in stores.parked.due(leg, now, MAX_MESSAGES) if not _waits_to_be_dropped(row, now)]
     chosen = {row.key for row in rows}
     waiting = [row for row in stores.parked.waiting(leg, MAX_MESSAGES) if row.key not in chosen]
     rows += [row for row in waiting if row.reason is Reason.REFERENCE and row.not_before <= now]
@@ -416,6 +417,11 @@ def due(stores: Stores, leg: str) -> list[ParkedRow]:
                 first[row.subject] = row
         rows += [row for row in first.values() if row.reason is Reason.ORDER]
     return rows
+
+
+def _waits_to_be_dropped(row: ParkedRow, now: float) -> bool:
+    """A drop waits while the call that it is about may still land."""
+    return row.decision == "drop" and row.reason is Reason.DOUBT and now < row.not_before < now + _A_DAY
 
 
 def _applier(desk: Desk, plan: LegPlan) -> Applier:

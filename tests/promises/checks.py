@@ -2,16 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from tests.runner.cells import order
 from tests.runner.company import CREATING, SQL, Company, Kind, Order
 
 from tieline.connectors import memory
 from tieline.testing import Scene, Trial, Worker
-from tieline.testing.oracle import accounts, out_of_order, twice, watch
+from tieline.testing.harness import Spoil
+from tieline.testing.oracle import Account, History, accounts, out_of_order, twice, watch
 
 Meet = Callable[[Worker], None]
 POINTS = range(1, 41)
+
+LOST: Final = "lost"
+TWICE: Final = "done twice"
+BACK: Final = "went back"
+BOOKS: Final = "the books are out"
+"""How a check that fails begins: with the promise that is broken. A mutant is red for one of these."""
 
 
 def crash(worker: Worker) -> None:
@@ -24,32 +33,43 @@ def freeze(worker: Worker) -> None:
     worker.freeze(12.0)
 
 
-async def one_interruption(number: int, kind: Kind, meet: Meet, *, calm: bool = True) -> None:
+@dataclass(slots=True)
+class AtPoint:
+    """Lets the first worker meet something at its n-th point, counted from the next page that it reads once armed."""
+
+    number: int
+    meet: Meet
+    armed: bool = False
+    passed: int = 0
+    place: str = ""  # the point's name
+
+    def __call__(self, worker: Worker, place: str) -> float:
+        """See `Faults`."""
+        if self.armed and worker.name == "w1" and (self.passed or place == "shop.orders.page"):
+            self.passed += 1
+            if self.passed == self.number:
+                self.place = place
+                self.meet(worker)
+        return 0.0
+
+
+async def one_interruption(
+    number: int, kind: Kind, meet: Meet, *, via: str = "direct", spoil: Spoil | None = None, calm: bool = True
+) -> None:
     """The first worker meets it at its n-th point from the page with a change on, and a second one takes over.
 
     Sweeps are off: what the cursor has passed is not read again. `calm` asks that nothing is written twice.
     """
     memory.forget()
     company = Company(erp=kind, scene=Scene(sweep=1e6))
-    company.scene.flow(Order, "shop", "erp")
-    armed, passed = False, 0
-
-    def faults(worker: Worker, place: str) -> float:
-        nonlocal passed
-        if armed and worker.name == "w1" and (passed or place == "shop.orders.page"):
-            passed += 1
-            if passed == number:
-                meet(worker)
-        return 0.0
-
-    async with Trial(company.scene.landscape(), faults=faults) as trial:
-        history = watch(
-            company.scene.store("erp"), trial.note, sales=(lambda r: r["reference"], lambda r: int(r["total"]))
-        )["sales"]
+    company.scene.flow(Order, "shop", "erp", via=via)
+    at = AtPoint(number, meet)
+    async with Trial(company.scene.landscape(), faults=at, spoil=spoil, foreign=["far"]) as trial:
+        history = sales_history(company, trial)
         trial.start("w1")
         order(company, "1", 1)
         await asyncio.sleep(3)
-        armed = True
+        at.armed = True
         order(company, "1", 2)
         order(company, "2", 5)
         await asyncio.sleep(0.5)
@@ -57,16 +77,25 @@ async def one_interruption(number: int, kind: Kind, meet: Meet, *, calm: bool = 
         await asyncio.sleep(5)
         order(company, "1", 3)
         await asyncio.sleep(40)
-        told = f"point {number}:\n" + "\n".join(trial.trace[-60:])
-        assert history.now() == {"1": 3, "2": 5}, told
-        assert not history.doubles, told
-        assert out_of_order([1, 2, 3], history.of("1")) is None, told
+        told = f"at point {number}, {at.place}\n" + "\n".join(trial.trace[-60:])
+        assert history.now() == {"1": 3, "2": 5}, f"{LOST} {told}"
+        assert not history.doubles, f"{TWICE} {told}"
+        assert out_of_order([1, 2, 3], history.of("1")) is None, f"{BACK} {told}"
         if calm:
-            assert not twice(history.of("1")) + twice(history.of("2")), told
+            assert not twice(history.of("1")) + twice(history.of("2")), f"{TWICE} {told}"
         (account,) = await trial.look(accounts)
-        assert account.balanced, f"{account}\n{told}"
-        assert not account.parked, f"{account}\n{told}"
-        assert account.entered in {3, 4}, f"{account}\n{told}"
+        assert settled(account, 3, 4), f"{BOOKS}: {account}, {told}"
+
+
+def sales_history(company: Company, trial: Trial) -> History:
+    """What becomes of the ERP's sales from now on: their totals, by reference."""
+    sales = (lambda r: r["reference"], lambda r: int(r["total"]))
+    return watch(company.scene.store("erp"), trial.note, sales=sales)["sales"]
+
+
+def settled(account: Account, *entered: int) -> bool:
+    """Whether as many messages came in as may have, every one has its outcome, and none waits."""
+    return account.balanced and not account.parked and account.entered in entered
 
 
 async def nothing_is_lost() -> None:

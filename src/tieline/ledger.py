@@ -286,6 +286,9 @@ class Leases(Protocol):
     def holders(self) -> dict[str, str]:
         """The living owner of each lease."""
 
+    def alive(self) -> dict[str, float]:
+        """The living owners, each with the time until which its last beat counts."""
+
 
 class Notes(Protocol):
     """Small facts by name (JSON; None takes one away): schema of entities, brakes, generations."""

@@ -76,7 +76,6 @@ class Leg:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Deliver until told to stop; every failure has its next move here."""
-        await self._recall_pause()
         while not stopping.is_set():
             try:
                 await self._turn()
@@ -163,7 +162,15 @@ class Leg:
         if wanted == self._holding.tokens:
             return
         new = {p: token for p, token in wanted.items() if self._holding.tokens.get(p) != token}
-        states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
+
+        def begin(stores: Stores) -> dict[int, LegState]:
+            if not self._holding.tokens:
+                # A pause is a matter of the worker that saw the outage; a new holder tries for itself.
+                self._say_paused(stores)
+            return stores.legs.states(self.plan.name, way.channel)
+
+        taken = Holding(way.channel, wanted, lease=self._holding.lease)
+        states = await self._ledger.transact(begin, taken.fences())
         self._holding.tokens = wanted
         kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
         self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
@@ -358,15 +365,18 @@ class Leg:
         await self._write_pause()
 
     async def _write_pause(self) -> None:
-        def write(stores: Stores) -> None:
-            row = stores.legs.get(self.plan.name)
-            if row is not None and row.paused != RETIRED:
-                stores.legs.put(msgspec.structs.replace(row, paused=self.paused))
-
+        """Tell whoever asks the ledger; who holds no partition has nothing to say about the leg."""
+        if not self._holding.tokens:
+            return
         try:
-            await self._ledger.transact(write)
-        except Unavailable as error:
-            log.warning("ledger unavailable", error=str(error))
+            await self._ledger.transact(self._say_paused, self._holding.fences())
+        except (Fenced, Unavailable) as error:
+            log.warning("pause not written", leg=self.plan.name, reason=str(error))
+
+    def _say_paused(self, stores: Stores) -> None:
+        row = stores.legs.get(self.plan.name)
+        if row is not None and row.paused not in {RETIRED, self.paused}:
+            stores.legs.put(msgspec.structs.replace(row, paused=self.paused))
 
     async def _fenced(self, stopping: asyncio.Event) -> None:
         """Somebody took over; unless the ledger says that nobody did: then the target has seen a later ledger."""
@@ -379,10 +389,6 @@ class Leg:
                 await self._stand_still(Hold(_OLDER_LEDGER.format(target=self.plan.target)), stopping)
         self._holding = Holding("")
         self._shares.lost()
-
-    async def _recall_pause(self) -> None:
-        """A pause is a matter of the worker that saw the outage; a new one tries for itself."""
-        await self._write_pause()
 
     async def _release(self) -> None:
         if self._holding.tokens:

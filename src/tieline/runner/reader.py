@@ -102,6 +102,8 @@ class Reader:
         await self._send_tombstones(resends)
         if self.plan.connector is None:
             await self._drain_inbox(backfills, resends, summary)
+            if self._state.failure:
+                await self._finish(None, (), self._state.swept_at)
         else:
             left = await self._answer(self.plan.connector, resends, summary)
             await self._read(self.plan.connector, [*backfills, *left], self._now, summary)

@@ -45,6 +45,16 @@ class Shares:
         tokens = await self._ledger.transact(lambda s: s.leases.acquire([name], self.worker))
         return tokens.get(name)
 
+    async def holder(self, name: str) -> tuple[str, float] | None:
+        """Who has a lease, and until when if no beat follows."""
+
+        def look(stores: Stores) -> tuple[str, float] | None:
+            owner = stores.leases.holders().get(name, "")
+            until = stores.leases.alive().get(owner)
+            return None if until is None else (owner, until)
+
+        return await self._ledger.transact(look)
+
     async def of(self, lease: str, partitions: int, holding: Mapping[int, int]) -> dict[int, int]:
         """Tokens of this worker's share of the partitions of `lease`; asks about once a second."""
         now = asyncio.get_running_loop().time()

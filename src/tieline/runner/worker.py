@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -83,6 +84,7 @@ class Runner:
         self._read_once: set[str] = set()
         self.report = Report()
 
+        self._elsewhere: dict[str, tuple[str, float]] = {}  # sources that another worker was seen to have
     # -- what a caller does ---------------------------------------------------------------------------
 
     async def run(self, once: bool = False) -> Report:
@@ -212,10 +214,10 @@ class Runner:
                 log.warning("source waits for the ledger", source=plan.name, reason=str(error))
                 await self._sleep(plan, _FOR_LEDGER)
                 continue
-            if token is None:
-                self._read_once.add(plan.name)
-                await self._sleep(plan, 1.0)
-                continue
+                if token is None:
+                    await self._stand_by(plan, reader.lease)
+                    continue
+            pause = 0.0
             try:
                 summary = await reader.run(token)
                 backoff = 1.0
@@ -223,13 +225,11 @@ class Runner:
                 self._shares.lost()
             except Exception as error:  # what nobody foresaw in a connector stops this source alone
                 await self._failed(plan, reader, token, error)
-                if not once:
-                    if isinstance(error, LedgerUnavailable):
-                        pause = _FOR_LEDGER
-                    else:
-                        pause = backoff if isinstance(error, Unavailable) else _LONGEST
-                        backoff = min(_LONGEST, backoff * 2)
-                    await self._sleep(plan, pause)
+                if isinstance(error, LedgerUnavailable):
+                    pause = _FOR_LEDGER
+                else:
+                    pause = backoff if isinstance(error, Unavailable) else _LONGEST
+                    backoff = min(_LONGEST, backoff * 2)
             else:
                 first = False
                 self.report.failed.pop(plan.name, None)
@@ -243,6 +243,22 @@ class Runner:
         total.records += summary.records
         total.messages += summary.messages
         total.parked += summary.parked
+            if pause:
+                await self._sleep(plan, pause)
+
+    async def _stand_by(self, plan: SourcePlan, lease: str) -> None:
+        """Another worker has this source: wait until it is gone, or beats again and so will read the source."""
+        holder = await self._shares.holder(lease)
+        if holder is not None:
+            (worker, until), (known, first) = holder, self._elsewhere.get(plan.name, ("", 0.0))
+            if worker != known:
+                self._elsewhere[plan.name] = holder
+                end = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
+                what = "waiting: another worker reads this source"
+                log.info(what, source=plan.name, worker=worker, lease_until=end)
+            elif until > first:
+                self._read_once.add(plan.name)
+        await self._sleep(plan, 1.0)
 
     async def _due_in(self, plan: SourcePlan, first: bool, once: bool) -> float:
         """Seconds until the source is to be read; process sources when their inbox has something."""
@@ -316,7 +332,8 @@ class Runner:
         """Whether nothing is asked for, due, in an inbox, in an outbox or on its way to a leg that is well."""
         if not all(relay.idle for relay in self._relays):
             return False
-        well = [leg for leg in self._legs if not leg.paused]
+        still = await self.ledger.transact(self._standing_still)
+        well = [leg for leg in self._legs if leg.plan.name not in still]
         for _ in range(2):
             # A leg's commit may fill an inbox or wake what waits, and a reader's empties an inbox into a
             # channel: only where both are empty twice did nothing slip from one to the other between.
@@ -337,15 +354,32 @@ class Runner:
     def _sum_up(self, stores: Stores) -> None:
         names = [leg.plan.name for leg in self._legs] + [plan.name for plan in self.plans]
         self.report.waiting = sum(sum(stores.parked.counts(name).values()) for name in names)
-        self.report.paused = {leg.plan.name: leg.paused for leg in self._legs if leg.paused}
+        self.report.paused = self._standing_still(stores)
+
+    def _standing_still(self, stores: Stores) -> dict[str, str]:
+        """Legs that are paused and why: here, or at another worker that holds partitions of them."""
+        holders = stores.leases.holders()
+        others = {name.partition("|")[0] for name, owner in holders.items() if owner != self.worker}
+        found = {}
+        for leg in self._legs:
+            row = stores.legs.get(leg.plan.name)
+            there = row.paused if row is not None and f"leg:{leg.plan.name}" in others else ""
+            if why := leg.paused or there:
+                found[leg.plan.name] = why
+        return found
 
     async def _close(self) -> None:
         try:
             await self._shares.leave()
         except TielineError as error:
+            if plan.name in self.report.failed or self._fails_elsewhere(stores, plan.name):
+                continue
             log.warning("leases not given up", reason=str(error))
         for connector in self._connectors.values():
             await connector.close()
+
+    def _fails_elsewhere(self, stores: Stores, source: str) -> bool:
+        return source in self._elsewhere and bool(stores.sources.get(source).failure)
 
 
 def _lags(stores: Stores, source: str, sequence: int) -> tuple[list[int], bool, bool]:

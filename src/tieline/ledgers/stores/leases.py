@@ -57,8 +57,7 @@ class SqlLeases:
         return tokens
 
     def _free(self, holders: Mapping[str, str]) -> list[str]:
-        query = "select owner from worker where expires > ?"
-        alive = {owner for (owner,) in self._session.rows(query, self._session.now())}
+        alive = self.alive()
         return [name for name, holder in holders.items() if holder not in alive]
 
     def release(self, names: Sequence[str], owner: str) -> None:
@@ -67,6 +66,10 @@ class SqlLeases:
 
     def holders(self) -> dict[str, str]:
         query = "select name, lease.owner from lease join worker on worker.owner = lease.owner where expires > ?"
+        return dict(self._session.rows(query, self._session.now()))
+
+    def alive(self) -> dict[str, float]:
+        query = "select owner, expires from worker where expires > ?"
         return dict(self._session.rows(query, self._session.now()))
 
     def check(self, fences: Iterable[Fence]) -> None:

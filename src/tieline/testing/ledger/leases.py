@@ -55,6 +55,16 @@ class LeasesKept(Suite):
         assert bench(lambda stores: stores.leases.holders()) == {"a": "w1", "b": "w1"}
         assert bench(_take("w3", "a", "b", "c")).keys() == {"c"}
 
+    def test_who_lives_is_known_with_the_time_that_is_left(self, bench: Bench) -> None:
+        """Each beat moves the end of its owner's time; who is dead is not listed, and who has left is."""
+        bench(_take("w1", "a", seconds=60))
+        bench(_take("w2", "b", seconds=0))
+        alive, now = bench(lambda stores: (stores.leases.alive(), stores.now()))
+        assert alive.keys() == {"w1"}
+        assert now + 50 < alive["w1"] <= now + 60
+        bench(lambda stores: stores.leases.beat("w1", 600))
+        assert bench(lambda stores: stores.leases.alive())["w1"] > alive["w1"]
+
     def test_a_worker_that_never_beat_holds_nothing_for_long(self, bench: Bench) -> None:
         """Without a heartbeat a lease is free for the next who asks."""
         bench(lambda stores: stores.leases.acquire(["a"], "w1"))

@@ -1,6 +1,7 @@
 """What tests of single interleavings share: a shop to play with, ways to interrupt, books to check."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from functools import wraps
 from typing import Any
@@ -10,6 +11,7 @@ from tests.runner.company import Company
 
 from tieline.connector import Change
 from tieline.connectors import memory
+from tieline.connectors.memory import Memory
 from tieline.errors import Reject, TielineError
 from tieline.ledger import ParkedRow
 from tieline.message import message_id, pack_message, unpack_message
@@ -78,6 +80,15 @@ def receipts(company: Company, target: str) -> list[str]:
 def bad_notes(system: str, resource: str, change: Change) -> TielineError | None:
     """A target that refuses records whose note is "bad"."""
     return Reject("it is bad", field="note") if (change.record or {}).get("note") == "bad" else None
+
+
+def cannot_be_asked(company: Company) -> None:
+    """An ERP that shows nobody its orders."""
+    connector = company.scene.systems["erp"].adapter.connector
+    assert isinstance(connector, Memory)
+    tables = dict(connector.resources)
+    tables["sales"] = replace(tables["sales"], lookup=False)
+    connector.resources = tables
 
 
 async def books(trial: Trial, leg: str = "orders>erp") -> tuple[int, dict[str, int], int]:

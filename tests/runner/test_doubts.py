@@ -1,7 +1,6 @@
 """Calls of which nobody knows whether they took effect: settled by a look, or by a person, and never twice there."""
 
 import asyncio
-import dataclasses
 from decimal import Decimal
 
 import pytest
@@ -9,6 +8,7 @@ from tests.runner.cells import (
     Interrupt,
     bad_notes,
     books,
+    cannot_be_asked,
     in_virtual_time,
     only_row,
     order,
@@ -19,7 +19,7 @@ from tests.runner.company import CREATING, SQL, Company, Customer, Kind, Order
 
 from tieline.adapter import Adapter
 from tieline.connector import Change, Record
-from tieline.connectors.memory import Memory, Table
+from tieline.connectors.memory import Table
 from tieline.entity import Money
 from tieline.errors import InDoubt, TielineError
 from tieline.message import Reason
@@ -38,15 +38,6 @@ class LostAnswer:
             return None
         self.lost = True
         return InDoubt("the answer was lost")
-
-
-def cannot_be_asked(company: Company) -> None:
-    """An ERP that shows nobody its orders."""
-    connector = company.scene.systems["erp"].adapter.connector
-    assert isinstance(connector, Memory)
-    tables = dict(connector.resources)
-    tables["sales"] = dataclasses.replace(tables["sales"], lookup=False)
-    connector.resources = tables
 
 
 @in_virtual_time

@@ -1,5 +1,6 @@
 """Records become entities in canonical form; a record that cannot is a failure of its own."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,8 @@ from tieline.ledger import SeenRow
 from tieline.runner.plan import SourcePlan
 
 record_encoder: Final = msgspec.json.Encoder(decimal_format="string", order="deterministic", enc_hook=repr)
+
+_AT_ONCE: Final = 250  # records between two turns of others, about 3 ms
 
 
 @dataclass(slots=True)
@@ -46,10 +49,24 @@ class MappedPage:
     read: set[str] = field(default_factory=set)  # records that were mapped without failing
 
 
-def map_page(plan: SourcePlan, page: Page, seen: Mapping[str, Sequence[SeenRow]]) -> MappedPage:
-    """Map what changed in a page; `seen` has its records' rows."""
+async def map_page(plan: SourcePlan, page: Page, seen: Mapping[str, Sequence[SeenRow]]) -> MappedPage:
+    """Map what changed in a page; `seen` has its records' rows. Others get their turn in between."""
     result = MappedPage()
-    records = dict(zip(page.ids, page.records, strict=True))
+    records = list(dict(zip(page.ids, page.records, strict=True)).items())
+    for start in range(0, len(records), _AT_ONCE):
+        _map(plan, dict(records[start : start + _AT_ONCE]), seen, result)
+        await asyncio.sleep(0)
+    result.failures.extend(
+        Failure(bad.id, record_encoder.encode({"place": bad.place, "raw": bad.raw}), str(bad.error))
+        for bad in page.bad
+    )
+    return result
+
+
+def _map(
+    plan: SourcePlan, records: Mapping[str, Record], seen: Mapping[str, Sequence[SeenRow]], into: MappedPage
+) -> None:
+    result = MappedPage()
     for record_id, record in records.items():
         record_digest = digest(record_encoder.encode(record))
         known = seen.get(record_id)
@@ -65,12 +82,11 @@ def map_page(plan: SourcePlan, page: Page, seen: Mapping[str, Sequence[SeenRow]]
             continue
         result.read.add(record_id)
         result.mapped.extend(given)
-    result.failures.extend(
-        Failure(bad.id, record_encoder.encode({"place": bad.place, "raw": bad.raw}), str(bad.error))
-        for bad in page.bad
-    )
     _leave_out_unfit(plan, records, result)
-    return result
+    into.mapped += result.mapped
+    into.unchanged |= result.unchanged
+    into.failures += result.failures
+    into.read |= result.read
 
 
 def _mapped(plan: SourcePlan, record_id: str, record_digest: bytes, entity: Any) -> Mapped:

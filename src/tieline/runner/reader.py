@@ -276,7 +276,7 @@ class Reader:
             asked = [*page.ids, *page.gone]
             for row in await self._ledger.transact(lambda s: s.seen.by_record(name, asked)):
                 by_record.setdefault(row.record, []).append(row)
-        mapped = map_page(self.plan, page, by_record)
+        mapped = await map_page(self.plan, page, by_record)
         by_key = {row.key: row for rows in by_record.values() for row in rows}
         if self._known and (new := [m.key for m in mapped.mapped if m.key not in by_key]):
             by_key.update((row.key, row) for row in await self._ledger.transact(lambda s: s.seen.by_key(name, new)))
@@ -345,7 +345,7 @@ class Reader:
         ids = list(records)
         found = await connector.lookup(self.plan.resource, ids)
         living = [(i, record) for i, record in zip(ids, found, strict=True) if record is not None]
-        page = map_page(self.plan, Page(ids=[i for i, _ in living], records=[r for _, r in living]), {})
+        page = await map_page(self.plan, Page(ids=[i for i, _ in living], records=[r for _, r in living]), {})
         return {(m.record, m.key) for m in page.mapped}
 
     async def _addressed(
@@ -354,7 +354,7 @@ class Reader:
         """Current values for single legs: of keys that did not change, under their known id and version."""
         fresh = {message.key for message in changes.messages}
         records = dict(zip(page.ids, page.records, strict=True))
-        again = map_page(self.plan, Page(ids=list(records), records=list(records.values())), {})
+        again = await map_page(self.plan, Page(ids=list(records), records=list(records.values())), {})
         wanted: dict[tuple[str, bool], list[Message]] = {}
         for request in run.requests:
             chosen = wanted.setdefault((request.leg, request.force), [])

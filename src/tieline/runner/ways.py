@@ -47,7 +47,7 @@ Entities = Mapping[bytes, Entity]
 class Handover:
     """The last batches of each partition, so that a level leg need not read and decode what was just kept."""
 
-    most: int = 2
+    most: int = 3
     _recent: dict[tuple[str, int], deque[tuple[Delivery, Entities]]] = field(default_factory=dict)
 
     def add(self, channel: str, delivery: Delivery, entities: Entities) -> None:

@@ -5,9 +5,10 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 import structlog
@@ -33,7 +34,7 @@ _LEASE: Final = 15.0  # seconds a silent worker keeps its leases
 _LONGEST: Final = 60.0  # seconds between looks at a source that nothing wakes
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _REFILL: Final = 0.5  # seconds between looks whether a process's inputs have all come again
-_BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits
+_BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits, if that is elsewhere
 
 
 @dataclass(slots=True)
@@ -79,12 +80,13 @@ class Runner:
         self._handover = Handover()
         self._shares = Shares(ledger, self.worker, lease)
         self._progress = progress
+        self._advanced = asyncio.Event()  # a leg of this worker has delivered
         self._legs: list[Leg] = []
         self._relays: list[Relay] = []
         self._read_once: set[str] = set()
+        self._elsewhere: dict[str, tuple[str, float]] = {}  # sources that another worker was seen to have
         self.report = Report()
 
-        self._elsewhere: dict[str, tuple[str, float]] = {}  # sources that another worker was seen to have
     # -- what a caller does ---------------------------------------------------------------------------
 
     async def run(self, once: bool = False) -> Report:
@@ -177,9 +179,13 @@ class Runner:
 
     def _leg(self, plan: LegPlan) -> Leg:
         leg = Leg(plan, self.ledger, self.buses, self._handover, self._shares)
-        if self._progress is not None:
-            leg.progress = self._progress
+        leg.progress = self._delivered
         return leg
+
+    def _delivered(self, leg: str, count: int) -> None:
+        self._advanced.set()
+        if self._progress is not None:
+            self._progress(leg, count)
 
     async def _relays_needed(self) -> list[Relay]:
         names = {leg.name for plan in self.plans for leg in plan.legs}
@@ -208,15 +214,15 @@ class Runner:
                     if wait > _REFILL:
                         continue
                 token = await self._shares.one(reader.lease)
+                if token is None:
+                    await self._stand_by(plan, reader.lease)
+                    continue
             except LedgerUnavailable as error:
                 if once:
                     raise
                 log.warning("source waits for the ledger", source=plan.name, reason=str(error))
                 await self._sleep(plan, _FOR_LEDGER)
                 continue
-                if token is None:
-                    await self._stand_by(plan, reader.lease)
-                    continue
             pause = 0.0
             try:
                 summary = await reader.run(token)
@@ -237,12 +243,6 @@ class Runner:
             if once:
                 self._read_once.add(plan.name)
                 first = False
-
-    def _add(self, source: str, summary: Summary) -> None:
-        total = self.report.read.setdefault(source, Summary())
-        total.records += summary.records
-        total.messages += summary.messages
-        total.parked += summary.parked
             if pause:
                 await self._sleep(plan, pause)
 
@@ -259,6 +259,12 @@ class Runner:
             elif until > first:
                 self._read_once.add(plan.name)
         await self._sleep(plan, 1.0)
+
+    def _add(self, source: str, summary: Summary) -> None:
+        total = self.report.read.setdefault(source, Summary())
+        total.records += summary.records
+        total.messages += summary.messages
+        total.parked += summary.parked
 
     async def _due_in(self, plan: SourcePlan, first: bool, once: bool) -> float:
         """Seconds until the source is to be read; process sources when their inbox has something."""
@@ -308,13 +314,20 @@ class Runner:
         Raises:
             Unavailable: where every leg of the source is down: then reading stops.
         """
+        near = self._handover.most - 1  # one more is about to be kept
+
+        def spare(stores: Stores) -> int | None:
+            return _spare(stores, source, sequence, {self.worker: near})
+
         while not self._stopping.is_set():
-            lags, down, held = await self.ledger.transact(lambda s: _lags(s, source, sequence))
-            if down:
+            self._advanced.clear()
+            left = await self.ledger.transact(spare)
+            if left is None:
                 raise Unavailable(f"every target of {source} is down; reading waits for one of them")
-            if not held or min(lags, default=0) <= _BACKLOG:
+            if left >= 0:
                 return
-            await asyncio.sleep(0.02)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._advanced.wait(), 0.02)
 
     # -- once --------------------------------------------------------------------------------------------------
 
@@ -347,9 +360,14 @@ class Runner:
 
     def _nothing_due(self, stores: Stores, well: list[Leg]) -> bool:
         for plan in self.plans:
+            if plan.name in self.report.failed or self._fails_elsewhere(stores, plan.name):
+                continue
             if requests_for(stores, plan.name) or stores.inbox.depth(plan.name):
                 return False
         return not any(due(stores, leg.plan.name) for leg in well)
+
+    def _fails_elsewhere(self, stores: Stores, source: str) -> bool:
+        return source in self._elsewhere and bool(stores.sources.get(source).failure)
 
     def _sum_up(self, stores: Stores) -> None:
         names = [leg.plan.name for leg in self._legs] + [plan.name for plan in self.plans]
@@ -372,30 +390,30 @@ class Runner:
         try:
             await self._shares.leave()
         except TielineError as error:
-            if plan.name in self.report.failed or self._fails_elsewhere(stores, plan.name):
-                continue
             log.warning("leases not given up", reason=str(error))
         for connector in self._connectors.values():
             await connector.close()
 
-    def _fails_elsewhere(self, stores: Stores, source: str) -> bool:
-        return source in self._elsewhere and bool(stores.sources.get(source).failure)
 
+def _spare(stores: Stores, source: str, sequence: int, near: Mapping[str, int]) -> int | None:
+    """How many more batches the leg with most room may be behind; None where all legs are down.
 
-def _lags(stores: Stores, source: str, sequence: int) -> tuple[list[int], bool, bool]:
-    """Batches each worked-on leg is behind, whether all are down, and whether anybody works on one."""
+    A worker that holds batches in memory says in `near` how many, so that its legs need not read them back.
+    """
     legs = [row for row in stores.legs.of_source(source) if row.paused != RETIRED]
+    if legs and all(row.paused for row in legs):
+        return None
     holders = stores.leases.holders()
-    lags: list[int] = []
+    room: list[int] = []
     for row in legs:
         way = row.ways[-1]
-        worked_on = any(name.startswith(f"leg:{row.leg}|") for name in holders)
-        if row.paused or not worked_on:
+        owners = {owner for name, owner in holders.items() if name.startswith(f"leg:{row.leg}|")}
+        if row.paused or not owners:
             continue
-        states = stores.legs.states(row.leg, way.channel)
-        lags.append(sequence - max([way.after, *(state.sequence for state in states.values())]))
-    down = bool(legs) and all(row.paused for row in legs)
-    return lags, down, bool(lags)
+        states = stores.legs.states(row.leg, way.channel).values()
+        behind = sequence - max([way.after, *(state.sequence for state in states)])
+        room.append(max(near.get(owner, _BACKLOG) for owner in owners) - behind)
+    return max(room, default=0)
 
 
 def _open(landscape: Landscape, only: set[str] | None) -> dict[str, Connector]:

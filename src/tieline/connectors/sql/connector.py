@@ -273,8 +273,8 @@ class SqlTransaction:
         return await self._turn.run(lambda session: self._write(session, resource, changes))
 
     async def keep(self, entity: str, rows: Sequence[HeldRow]) -> None:
-        await self._turn.run(partial(self._keeping.keep, entity=entity, rows=rows))
+        self._turn.later(partial(self._keeping.keep, entity=entity, rows=rows))
 
     async def move(self, leg: str, states: Mapping[int, LegState]) -> None:
         tokens = self._tokens.get(leg, {})
-        await self._turn.run(partial(self._keeping.move, leg=leg, states=states, tokens=tokens))
+        self._turn.later(partial(self._keeping.move, leg=leg, states=states, tokens=tokens))

@@ -33,7 +33,18 @@ class Lane:
         A connection that broke while nobody used it is no outage: `repeatable` work is tried once
         more on a new one. A caller that is cancelled leaves the work running to its end.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, repeatable)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._twice if repeatable else self._attempt, work
+        )
+
+    async def begin(self, work: Callable[[Session], T], *, writing: bool) -> T:
+        """Begin a transaction, for which a broken connection is replaced, and run its first work."""
+
+        def both() -> T:
+            self._twice(lambda session: session.begin(writing=writing))
+            return self._attempt(work)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, both)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Turn"]:
@@ -56,12 +67,12 @@ class Lane:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown(wait=False)
 
-    def _run(self, work: Callable[[Session], T], repeatable: bool) -> T:
+    def _twice(self, work: Callable[[Session], T]) -> T:
         aged = self._session is not None
         try:
             return self._attempt(work)
         except Unavailable:
-            if not (aged and repeatable):
+            if not aged:
                 raise
         return self._attempt(work)
 
@@ -115,6 +126,7 @@ class Turn:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._session: Session | None = None
+        self._later: list[Callable[[Session], object]] = []
 
     async def run(self, work: Callable[[Session], T], *, writing: bool = True) -> T:
         """Run `work` in the transaction; the first work says whether it begins as a writer's.
@@ -123,20 +135,28 @@ class Turn:
             Unavailable: also when the connection broke earlier; a new one is in no transaction.
         """
         if self._session is None:
-            self._session = await self._lane.run(partial(_begin, writing=writing), repeatable=True)
+            return await self._lane.begin(partial(self._first, work), writing=writing)
         return await self._lane.run(partial(self._inside, work))
+
+    def later(self, work: Callable[[Session], object]) -> None:
+        """Run `work` in the transaction before what comes next, the commit at the latest; its failure shows there."""
+        self._later.append(work)
 
     async def commit(self) -> None:
         """Commit, if anything was begun."""
+        if self._later and self._session is None:
+            await self.run(lambda session: None)
         if self._session is not None:
-            await self._lane.run(partial(self._inside, self._lane.commit))
+            await self.run(self._lane.commit)
+
+    def _first(self, work: Callable[[Session], T], session: Session) -> T:
+        self._session = session
+        return self._inside(work, session)
 
     def _inside(self, work: Callable[[Session], T], session: Session) -> T:
         if session is not self._session:
             raise Unavailable("the connection broke inside the transaction")
+        later, self._later = self._later, []
+        for one in later:
+            one(session)
         return work(session)
-
-
-def _begin(session: Session, writing: bool) -> Session:
-    session.begin(writing=writing)
-    return session

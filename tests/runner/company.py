@@ -9,6 +9,9 @@ from tieline.connectors.memory import Table
 from tieline.entity import Entity, Event, Money, Ref
 from tieline.testing import Scene
 
+INTERNAL = "internal"
+"""The note on an order that targets do not want."""
+
 
 class Customer(Entity, key="email"):
     """Who orders."""
@@ -132,7 +135,9 @@ def _target(target: Adapter, kind: Kind) -> None:
         return row(customer.email, name=customer.name, note=customer.note)
 
     @target.sink(Order, "sales", match="reference", then=steps)
-    def sale(order: Order, ids) -> Record:
+    def sale(order: Order, ids) -> Record | None:
+        if order.note == INTERNAL:
+            return None
         who = ids(order.customer) if order.customer else None
         return row(order.number, total=order.total.amount, party=who, note=order.note)
 

@@ -91,7 +91,9 @@ class HeldRow(msgspec.Struct, frozen=True):
     """What a target has of one key from one source. `digest` is of the entity, 16 bytes.
 
     `deleted` means that this source said the key is gone. `step` counts finished steps.
-    `claim` is the id of a message whose call was begun and not confirmed.
+    `claim` is the id of a message whose call was begun and not confirmed. `sequence`, the number of the
+    source's batch that the message came with, and `at`, seconds since 1970 by the ledger's clock, are
+    kept in the ledger alone: a target that keeps held rows itself need not know them.
     """
 
     key: str
@@ -106,13 +108,14 @@ class HeldRow(msgspec.Struct, frozen=True):
     claim: bytes = b""
     claimed_at: float = 0.0
     claim_version: Version = Version(0, 0)
+    sequence: int = 0
+    at: float = 0.0
 
 
 class LegState(msgspec.Struct, frozen=True):
     """How far a leg has come in one partition, and the outcomes counted on the way.
 
     `token` is the lease's fencing token of the last writer, `sequence` the source's batch number.
-    `done_in_batch` is the ordinal inside a batch of which only a part is confirmed.
     """
 
     position: int = 0

@@ -13,6 +13,7 @@ from tieline.ledger import Fence
 from tieline.ledgers import postgresql
 from tieline.ledgers.postgresql import PostgresqlLedger, without_password
 from tieline.testing.ledger import LedgerSuite
+from tieline.testing.ledger.samples import held
 
 pytestmark = pytest.mark.services
 
@@ -55,6 +56,24 @@ def play(url):
 def touch(stores):
     stores.notes.put("n", (stores.notes.get("n") or 0) + 1)
     return stores.notes.get("n")
+
+
+def test_what_an_earlier_version_held_is_still_held(play, url):
+    """Held rows of before the second migration came with no batch that is known, and at no known time."""
+
+    def back(stores):
+        stores.held.put("erp", "Order", [held("a")])
+        stores._session.run("alter table held drop column sequence, drop column at")
+        stores._session.run("delete from migration where number > 1")
+
+    async def scenario(ledger):
+        await ledger.transact(back)
+        later = PostgresqlLedger(url)
+        (row,) = await later.transact(lambda stores: stores.held.get("erp", "Order", ["a"]))
+        await later.close()
+        assert row == held("a", sequence=0, at=0.0)
+
+    play(scenario)
 
 
 def end_sessions(postgresql_url, *, but=0):

@@ -65,6 +65,19 @@ def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):
         open_and(touch, f"sqlite:///{tmp_path}/file/ledger.db")
 
 
+def test_what_an_earlier_version_held_is_still_held(tmp_path):
+    """Held rows of before the second migration came with no batch that is known, and at no known time."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    open_and(lambda stores: stores.held.put("erp", "Order", [held("a")]), url)
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("alter table held drop column sequence")
+        connection.execute("alter table held drop column at")
+        connection.execute("delete from migration where number > 1")
+    connection.close()
+    (row,) = open_and(lambda stores: stores.held.get("erp", "Order", ["a"]), url)
+    assert row == held("a", sequence=0, at=0.0)
+
+
 def test_a_store_of_a_newer_version_is_refused(tmp_path):
     """It says what is there, what is known, and what to do; nothing is changed."""
     url = f"sqlite:///{tmp_path}/ledger.db"

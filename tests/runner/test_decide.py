@@ -117,6 +117,13 @@ def test_what_is_held_already_is_unchanged() -> None:
     assert become(decided(work(2), has=[held(2)])) == {2: "unchanged"}
 
 
+def test_what_was_applied_from_this_very_batch_and_not_counted_yet_is_done() -> None:
+    has = [msgspec.structs.replace(held(2), sequence=2)]
+    assert become(decided(work(2), has=has)) == {2: "done"}
+    assert become(decided(work(2, sequence=7), has=has)) == {2: "unchanged"}
+    assert become(decided(retry(row(2)), has=has)) == {2: "unchanged"}
+
+
 def test_what_is_older_than_held_is_stale() -> None:
     assert become(decided(work(1), has=[held(2)])) == {1: "stale"}
 

@@ -114,7 +114,7 @@ def _held(target: str, row: HeldRow) -> Sighting:
         source=row.source,
         version=row.version,
         message_id=row.message_id.hex(),
-        at=row.claimed_at,
+        at=row.at or row.claimed_at,
         their_id=row.target_id or "",
         note=claimed or "",
     )

@@ -230,7 +230,9 @@ class Desk:
             version_tag=work.held.version_tag if work.held else None,
         )
 
-    def held_row(self, work: Work, target_id: str | None = None, version_tag: str | None = None) -> HeldRow:
+    def held_row(
+        self, work: Work, now: float, target_id: str | None = None, version_tag: str | None = None
+    ) -> HeldRow:
         """What the target has of the key now that this message is applied (or passed over for good)."""
         message = work.message
         return HeldRow(
@@ -243,15 +245,22 @@ class Desk:
             version_tag=version_tag,
             deleted=message.deleted,
             step=len(self.leg.sink.steps) if self.leg.sink and not message.deleted else 0,
+            sequence=work.sequence,
+            at=now,
         )
 
-    def passed_over(self, work: Work) -> HeldRow:
+    def passed_over(self, work: Work, now: float) -> HeldRow:
         """Held after a message that changed nothing there (dropped, filtered, an echo): only its version moves."""
-        row, before = self.held_row(work), work.held
+        row, before = self.held_row(work, now), work.held
         if before is None:
             return msgspec.structs.replace(row, digest=b"")
         return msgspec.structs.replace(
-            before, version=row.version, message_id=row.message_id, deleted=before.deleted or before.target_id is None
+            before,
+            version=row.version,
+            message_id=row.message_id,
+            deleted=before.deleted or before.target_id is None,
+            sequence=row.sequence,
+            at=row.at,
         )
 
     def park(self, work: Work, error: Exception, now: float) -> ParkedRow:
@@ -302,12 +311,12 @@ class Desk:
                 settlement.unparked.append((work.parked, self._outcome_of_parked(work, outcome)))
             if work.held is not None:
                 self._heal(waiting.by_key.get(work.message.key), work.held, work.parked, settlement)
-            if outcome in {Outcome.UNCHANGED, Outcome.STALE}:
+            if outcome in {Outcome.DONE, Outcome.UNCHANGED, Outcome.STALE}:
                 settlement.woken.append(work.message.key)
             if outcome is Outcome.ECHO:
-                settlement.held.append(self.passed_over(work))
+                settlement.held.append(self.passed_over(work, waiting.now))
             elif outcome is Outcome.UNCHANGED and self._ends_unseen(work, waiting):
-                row = self.held_row(work)
+                row = self.held_row(work, waiting.now)
                 settlement.held.append(row)
                 self._heal(waiting.by_key.get(work.message.key), row, work.parked, settlement)
 

@@ -56,13 +56,13 @@ class ClaimedApplier:
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
         for work, landed in await self._doubts.settle_drops(decision.dropped, waiting, failures):
             if landed is None:
-                desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, final)
+                desk.done(work, desk.passed_over(work, waiting.now), Outcome.DROPPED, waiting, final)
             else:
-                desk.done(work, desk.held_row(work, landed), Outcome.DONE, waiting, final)
+                desk.done(work, desk.held_row(work, waiting.now, landed), Outcome.DONE, waiting, final)
         calls = await self._calls(decision.apply, waiting, failures, final)
         calls, absent = await self._doubts.settle(calls, waiting, failures)
         for work in absent:
-            desk.done(work, desk.held_row(work), Outcome.UNCHANGED, waiting, final)
+            desk.done(work, desk.held_row(work, waiting.now), Outcome.UNCHANGED, waiting, final)
         calls = self._in_order(decision.apply, calls, failures)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
@@ -111,7 +111,7 @@ class ClaimedApplier:
                 failures[id(work)] = error
                 continue
             if change is None:
-                desk.done(work, desk.passed_over(work), Outcome.FILTERED, waiting, final)
+                desk.done(work, desk.passed_over(work, waiting.now), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
                 calls.append(Call(work, change, fresh=change.target_id is None, step=step))
@@ -284,7 +284,7 @@ class ClaimedApplier:
         for call, result in zip(calls, results, strict=True):
             work = call.work
             if result.error is None:
-                row = desk.held_row(work, result.target_id, result.version_tag)
+                row = desk.held_row(work, waiting.now, result.target_id, result.version_tag)
                 if call.begun_at:  # what this one repeated may land after something newer
                     row = msgspec.structs.replace(
                         row, claim=work.message.id, claimed_at=call.begun_at, claim_version=work.message.version

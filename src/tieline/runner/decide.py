@@ -51,8 +51,8 @@ class Work:
 class Decision:
     """What becomes of a batch: `apply` is to be written; the rest is settled.
 
-    `settled` holds (work, outcome); `behind` must wait behind a parked event of their subject;
-    `dropped` are a person's decisions to let a parked message go;
+    `settled` holds (work, outcome), "done" where it was applied before and not counted; `behind` must
+    wait behind a parked event of their subject; `dropped` are a person's decisions to let a parked message go;
     `known` are redeliveries of what is parked already, which count as parked and nothing else.
     """
 
@@ -139,13 +139,13 @@ def _decide_one(
     row = work.held if work.held is not None and work.held.message_id else None
     if row is not None:
         if (row.message_id == message.id or event) and not work.force:
-            decision.settled.append((work, Outcome.UNCHANGED))
+            decision.settled.append((work, Outcome.DONE if _is_confirmed(work, row) else Outcome.UNCHANGED))
             return
         if message.version < row.version or (message.version == row.version and not work.force):
             decision.settled.append((work, Outcome.STALE))
             return
-    if work.held is not None and work.held.claim and message.version < work.held.claim_version:
-        # A call with a newer message of this source was begun: it will be settled, and must not be written over.
+    if work.held is not None and message.version < work.held.claim_version:
+        # A call with a newer message of this source was begun: it comes again, and must not be written over.
         decision.settled.append((work, Outcome.STALE))
         return
     if work.parked is None and waits is not None and message.version <= waits.version:
@@ -171,6 +171,11 @@ def _decide_one(
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)
+
+
+def _is_confirmed(work: Work, row: HeldRow) -> bool:
+    """Whether held has this very delivery: it was applied, and an outage or a crash came before it was counted."""
+    return work.parked is None and row.sequence == work.sequence and row.message_id == work.message.id
 
 
 def is_parked_as(work: Work, row: ParkedRow) -> bool:

@@ -35,7 +35,7 @@ class ProcessApplier:
         settlement = Settlement()
         desk.settle(decision, waiting, settlement)
         for work in decision.dropped:
-            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, settlement)
+            desk.done(work, desk.passed_over(work, waiting.now), Outcome.DROPPED, waiting, settlement)
         settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
         outputs: Outputs = []
         stuck: set[str] = set()  # subjects of which an event has failed
@@ -51,7 +51,7 @@ class ProcessApplier:
                 if desk.event:
                     stuck.add(work.subject)
                 continue
-            row = msgspec.structs.replace(desk.held_row(work), target_id=str(len(made)))
+            row = msgspec.structs.replace(desk.held_row(work, waiting.now), target_id=str(len(made)))
             desk.done(work, row, Outcome.DONE if made or work.held else Outcome.FILTERED, waiting, settlement)
         new = moved(moves, holding.states, holding.tokens, settlement)
 

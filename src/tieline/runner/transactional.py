@@ -117,7 +117,7 @@ class TransactionalApplier:
         decision = desk.decide(works, held, waiting)
         desk.settle(decision, waiting, settlement)
         for work in decision.dropped:
-            desk.done(work, desk.passed_over(work), Outcome.DROPPED, waiting, settlement)
+            desk.done(work, desk.passed_over(work, waiting.now), Outcome.DROPPED, waiting, settlement)
         settlement.parked += [desk.park(work, Behind(work.subject), waiting.now) for work in decision.behind]
         writing = await self._changes(tx, decision.apply, waiting, failures, settlement)
         results = await tx.write(sink.resource, [change for _, change in writing]) if writing else []
@@ -128,7 +128,7 @@ class TransactionalApplier:
                 if self._fail(work, result.error, decision.apply, failures):
                     raise _Again
                 continue
-            row = desk.held_row(work, result.target_id, result.version_tag)
+            row = desk.held_row(work, waiting.now, result.target_id, result.version_tag)
             desk.done(work, row, Outcome.DONE, waiting, settlement)
         settlement.parked += [
             desk.park(work, failures[id(work)], waiting.now) for work in decision.apply if id(work) in failures
@@ -156,7 +156,7 @@ class TransactionalApplier:
                 self._fail(work, error, works, failures)
                 continue
             if change is None:
-                desk.done(work, desk.passed_over(work), Outcome.FILTERED, waiting, settlement)
+                desk.done(work, desk.passed_over(work, waiting.now), Outcome.FILTERED, waiting, settlement)
             else:
                 changes.append((work, change))
         return [(work, change) for work, change in changes if id(work) not in failures]

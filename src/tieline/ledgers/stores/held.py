@@ -15,9 +15,9 @@ class SqlHeld:
     _merge: Final = Merge(
         "held",
         "target entity key source epoch counter edit message_id digest target_id version_tag deleted step"
-        " claim claimed_at claim_epoch claim_counter claim_edit",
+        " claim claimed_at claim_epoch claim_counter claim_edit sequence at",
         "integer integer text integer bigint bigint integer bytea bytea text text smallint integer"
-        " bytea float8 bigint bigint integer",
+        " bytea float8 bigint bigint integer bigint float8",
         key="target entity key source",
     )
 
@@ -53,7 +53,9 @@ class SqlHeld:
                 step=row[10],
                 claim=row[11],
                 claimed_at=row[12],
-                claim_version=Version(*row[13:]),
+                claim_version=Version(*row[13:16]),
+                sequence=row[16],
+                at=row[17],
             )
             for row in self._texts.whole(rows, 0, 7, 8)
         ]
@@ -84,6 +86,8 @@ class SqlHeld:
                     row.claim,
                     row.claimed_at,
                     *row.claim_version,
+                    row.sequence,
+                    row.at,
                 )
                 for row, key, target_id, tag in zip(rows, keys, target_ids, tags, strict=True)
             ],

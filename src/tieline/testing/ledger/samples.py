@@ -58,6 +58,8 @@ def held(key: str, source: str = "shop.order", counter: int = 1, **more: Any) ->
         target_id="4711",
         version_tag='W/"1"',
         step=2,
+        sequence=2**40,
+        at=1_700_000_000.25,
     )
     return msgspec.structs.replace(row, **more)
 

@@ -113,10 +113,8 @@ def unpack_message(data: bytes) -> Message:
 
 def message_id(source: str, key: str, previous: bytes, content: bytes) -> bytes:
     """16 bytes chained over a key's history: the same change has the same id, A → B → A has three."""
-    chain = hashlib.blake2b(previous, digest_size=16)
-    chain.update(f"{len(source)}:{source}{len(key)}:{key}".encode())
-    chain.update(content)
-    return chain.digest()
+    head = f"{len(source)}:{source}{len(key)}:{key}".encode()
+    return hashlib.blake2b(previous + head + content, digest_size=16).digest()
 
 
 def partition_of(subject: str, partitions: int) -> int:

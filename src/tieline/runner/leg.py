@@ -70,6 +70,7 @@ class Leg:
         self._desk = Desk(plan, ledger)
         self._applier = _applier(self._desk, plan)
         self._holding = Holding("")
+        self._known: LegRow | None = None  # as it was a moment ago: good for taking, not for delivering
         self._looked = 0.0
         self._batches = 0
         self._outages = 0
@@ -108,7 +109,9 @@ class Leg:
     # -- one turn --------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
-        row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
+        row, self._known = self._known, None
+        if row is None:
+            row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
         if row is None or row.paused == RETIRED:
             await asyncio.sleep(_IDLE)
             return
@@ -129,6 +132,7 @@ class Leg:
         if deliveries:
             await gap(Gap.TAKEN)
             await self._deliver(deliveries, entities, way)
+            self._known = row
         elif not busy:
             await self._level(row, way)
 

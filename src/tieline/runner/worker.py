@@ -34,6 +34,7 @@ _LEASE: Final = 15.0  # seconds a silent worker keeps its leases
 _LONGEST: Final = 60.0  # seconds between looks at a source that nothing wakes
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _REFILL: Final = 0.5  # seconds between looks whether a process's inputs have all come again
+_LOOK_AGAIN: Final = 0.1  # seconds between looks at how far legs elsewhere are
 _BACKLOG: Final = 20  # batches a source may be ahead of its fastest leg before it waits, if that is elsewhere
 
 
@@ -327,7 +328,7 @@ class Runner:
             if left >= 0:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._advanced.wait(), 0.02)
+                await asyncio.wait_for(self._advanced.wait(), _LOOK_AGAIN)
 
     # -- once --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from operator import itemgetter
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +23,7 @@ _TYPES: Final = {
     Kind.BYTES: "bytea",
 }
 
+_PLAIN: Final = {str, int, bytes, type(None)}  # what is sent once where it is the same in all rows
 _FEW: Final = 8  # up to so many rows go along in the statement: one round trip where COPY takes four
 _LOCK: Final = 0x7469656C696E65  # "tieline": who makes our tables holds this advisory lock
 
@@ -255,11 +257,29 @@ class Postgresql:
     ) -> tuple[str, list[Any]]:
         """A FROM item `n` with these rows, and its parameters, numbered from 1."""
         if len(rows) > _FEW:
-            return f"{session.load(relation, columns, rows)} n", []
+            return self._loaded(session, relation, columns, rows)
         _refuse_nested(rows)
         names = listed(columns)
         values = [value for row in rows for value in row]
         return f"(values {_values(columns, len(rows))}) n({names})", values
+
+    @staticmethod
+    def _loaded(
+        session: PostgresqlSession, relation: Relation, columns: Sequence[Column], rows: list[Row]
+    ) -> tuple[str, list[Any]]:
+        """The rows by COPY; what is one object in all of them is sent once."""
+        shared = {n for n, value in enumerate(rows[0]) if _is_shared(value, n, rows)}
+        if not shared or len(shared) == len(columns):
+            return f"{session.load(relation, columns, rows)} n", []
+        at = [n for n in range(len(columns)) if n not in shared]
+        varying = [columns[n] for n in at]
+        chosen = itemgetter(*at) if len(at) > 1 else lambda row: (row[at[0]],)
+        table = session.load(relation, varying, list(map(chosen, rows)))
+        values = [rows[0][n] for n in sorted(shared)]
+        fixed = ", ".join(
+            f"${number}::text::{columns[n].cast} as {columns[n].sql}" for number, n in enumerate(sorted(shared), 1)
+        )
+        return f"(select {listed(varying)}, {fixed} from {table}) n", values
 
     def _merge_from(
         self,
@@ -324,6 +344,11 @@ def _values(columns: Sequence[Column], rows: int) -> str:
     return ", ".join(
         f"({', '.join(f'${next(numbers)}::text::{column.cast}' for column in columns)})" for _ in range(rows)
     )
+
+
+def _is_shared(value: Any, place: int, rows: list[Row]) -> bool:
+    # By identity: 1.0 and 1.00, or 1 and True, are equal and not the same to a database.
+    return type(value) in _PLAIN and rows[-1][place] is value and all(row[place] is value for row in rows)
 
 
 def _refuse_nested(rows: list[Row]) -> None:

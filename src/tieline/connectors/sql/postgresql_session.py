@@ -63,6 +63,7 @@ class PostgresqlSession:
             raise
         self._loads: dict[Hashable, str] = {}  # the load table of each table, by what its columns are
         self._fresh_loads: list[Hashable] = []
+        self._full_loads: set[str] = set()  # those that hold rows of this transaction; the commit empties them
         self._load_names = (f"tieline_load_{number}" for number in count())
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -112,8 +113,9 @@ class PostgresqlSession:
             self.run(f"create temp table {table} on commit delete rows as {chosen} with no data")
             self._loads[relation.signature] = table
             self._fresh_loads.append(relation.signature)
-        else:
+        elif table in self._full_loads:
             self.run(f"delete from {table}")
+        self._full_loads.add(table)
         with self._connection.cursor() as cursor:
             cursor.adapters.register_dumper(list, _NoArray)
             cursor.adapters.register_dumper(tuple, _NoArray)
@@ -140,11 +142,13 @@ class PostgresqlSession:
             raise psycopg.errors.InFailedSqlTransaction("a statement failed, so the transaction cannot be committed")
         self._connection.execute("commit")
         self._fresh_loads.clear()
+        self._full_loads.clear()
 
     def rollback(self) -> None:
         self.forget_loads()
         if self._connection.info.transaction_status is not pq.TransactionStatus.IDLE:
             self._connection.execute("rollback")
+        self._full_loads.clear()
 
     def close(self) -> None:
         self._connection.close()

@@ -24,7 +24,7 @@ def known(shop):
         stores.held.put(
             "office", "Order",
             [HeldRow(key="1001", source="shop.order", version=Version(1, 1), message_id=message("1001", 1).id,
-                     digest=b"d" * 16, target_id="77")],
+                     digest=b"d" * 16, target_id="77", at=1_700_000_060.0)],
         )  # fmt: skip
 
     shop.ledger(work)
@@ -45,6 +45,7 @@ def test_every_place_answers(known):
     assert found[1]["content"] == ORDER
     assert found[1]["message_id"] == message("1001", 3).id.hex()
     assert found[3]["their_id"] == "77"
+    assert (found[0]["at"], found[3]["at"]) == (1_700_000_000.0, 1_700_000_060.0)
     shown = known("trace", "Order", "1001").stdout
     assert "under way" in shown
     assert "1.3" in shown

@@ -6,7 +6,7 @@ once, "none" only after the system's settling time; nothing is ever tried again 
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -59,7 +59,8 @@ class ClaimedApplier:
                 desk.done(work, desk.passed_over(work, waiting.now), Outcome.DROPPED, waiting, final)
             else:
                 desk.done(work, desk.held_row(work, waiting.now, landed), Outcome.DONE, waiting, final)
-        calls = await self._calls(decision.apply, waiting, failures, final)
+        passed_over = {w.message.key for w, outcome in decision.settled if outcome is Outcome.SUPERSEDED}
+        calls = await self._calls(decision.apply, passed_over, waiting, failures, final)
         calls, absent = await self._doubts.settle(calls, waiting, failures)
         for work in absent:
             desk.done(work, desk.held_row(work, waiting.now), Outcome.UNCHANGED, waiting, final)
@@ -98,7 +99,12 @@ class ClaimedApplier:
     # -- what to call --------------------------------------------------------------------------------
 
     async def _calls(
-        self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
+        self,
+        works: Sequence[Work],
+        passed_over: Container[str],
+        waiting: Waiting,
+        failures: dict[int, TielineError],
+        final: Settlement,
     ) -> list[Call]:
         desk = self._desk
         entities, wanted = desk.referred(works)
@@ -114,7 +120,8 @@ class ClaimedApplier:
                 desk.done(work, desk.passed_over(work, waiting.now), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
-                calls.append(Call(work, change, fresh=change.target_id is None, step=step))
+                leaps = work.message.key in passed_over
+                calls.append(Call(work, change, fresh=change.target_id is None, leaps=leaps, step=step))
         return calls
 
     def _change(self, work: Work, entity: Entity | Reject | None, ids: TargetIds) -> Change | None:
@@ -174,6 +181,9 @@ class ClaimedApplier:
         if self._claims:
             calls = await self._claim(calls, failures, holding)
             await gap(Gap.CLAIMED)
+        elif leaps := [call for call in calls if call.leaps]:
+            await self._announce(leaps, holding)
+            await gap(Gap.CLAIMED)
         if not calls:
             return
         await self._prove(holding)
@@ -216,13 +226,28 @@ class ClaimedApplier:
                 failures[id(call.work)] = Unsettled("another call for this key is under way", until)
         return [call for call in calls if call.work.message.key not in taken]
 
+    async def _announce(self, calls: Sequence[Call], holding: Holding) -> None:
+        """Name versions that leave older ones behind: whoever takes over may be given those by themselves."""
+        desk, entity = self._desk, self._desk.leg.entity.__name__
+        keys = [call.work.message.key for call in calls]
+
+        def announce(stores: Stores) -> None:
+            rows = stores.held.get(desk.leg.held_in, entity, keys)
+            there = {row.key: row for row in rows if row.source == desk.leg.source.name}
+            begun = [(there.get(call.work.message.key) or self._unheld(call.work), call.work) for call in calls]
+            named = [msgspec.structs.replace(row, claim_version=work.message.version) for row, work in begun]
+            stores.held.put(desk.leg.held_in, entity, named)
+
+        await desk.ledger.transact(announce, holding.fences())
+
+    def _unheld(self, work: Work) -> HeldRow:
+        """The row of a key of which nothing is held yet."""
+        return HeldRow(key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b"")
+
     def _claimed(self, call: Call, now: float) -> HeldRow:
         work = call.work
-        row = work.held or HeldRow(
-            key=work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
-        )
         return msgspec.structs.replace(
-            row,
+            work.held or self._unheld(work),
             target_id=call.change.target_id,
             claim=work.message.id,
             claimed_at=now,
@@ -315,11 +340,12 @@ class ClaimedApplier:
 
     def _released(self, call: Call, result: Result) -> HeldRow:
         """The row after a call that did not take effect, or not wholly: what is known stays known."""
-        row = call.work.held or HeldRow(
-            key=call.work.message.key, source=self._desk.leg.source.name, version=Version(0, 0), message_id=b""
-        )
         return msgspec.structs.replace(
-            row, claim=b"", target_id=result.target_id or call.change.target_id, step=call.step
+            call.work.held or self._unheld(call.work),
+            claim=b"",
+            claim_version=call.work.message.version,
+            target_id=result.target_id or call.change.target_id,
+            step=call.step,
         )
 
     async def _flag_late(self, calls: Sequence[Call]) -> None:

@@ -39,6 +39,7 @@ class Call:
     work: Work
     change: Change
     fresh: bool  # the target has no row of this key as far as anyone knows
+    leaps: bool = False  # older versions of the key came with it and are passed over
     step: int = 0
     begun_at: float = 0.0  # when a call that this one repeats was claimed, if it may still land
 

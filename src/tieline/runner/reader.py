@@ -114,12 +114,12 @@ class Reader:
     async def _read(self, connector: Connector, backfills: Sequence[Request], now: float, summary: Summary) -> None:
         facts = connector.capabilities(self.plan.resource)
         every = self.plan.settings.sweep
-        # Where nobody can tell what exists, as in a drop folder, what is not shown is not gone.
-        sweeping = every > 0 and facts.keys and now - self._state.swept_at >= every
+        sweeping = every > 0 and now - self._state.swept_at >= every
         remapped = self._state.mapping not in {0, self.plan.version}
-        anew = sweeping or remapped or bool(backfills)
+        anew = facts.rereads and (sweeping or remapped or bool(backfills))
         whole = anew or not facts.incremental or self._state.cursor is None
-        run = _Run(backfills, whole, marking=sweeping and self._known)
+        # Where nobody can tell what exists, a sweep finds what came late; but what it does not show is not gone.
+        run = _Run(backfills, whole, marking=sweeping and facts.keys and self._known)
         if run.marking:
             await self._ledger.transact(lambda s: s.seen.sweep_start(self.plan.name), [self._fence])
         last: Checkpoint = None

@@ -65,7 +65,7 @@ class Resource:
     def capabilities(self) -> Capabilities:
         """The facts that follow from the mode."""
         if self.mode == "drop":
-            return Capabilities(incremental=True, ordered=True)
+            return Capabilities(incremental=True, ordered=True, rereads=False)
         if self.mode == "batches":
             return Capabilities(reads=False, writes=True, deletes=bool(self.operation), bulk=BULK)
         return Capabilities(

@@ -1,0 +1,80 @@
+"""What no cursor shows is found by a sweep, also where nobody can list what exists."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from tests.runner.cells import books, in_virtual_time, order, run_in_virtual_time, sales
+from tests.runner.company import Company, Order
+
+from tieline.connector import Capabilities, Checkpoint, Page
+from tieline.connectors.memory import MemoryConnector, Table
+from tieline.testing import Trial
+
+
+def commit_late(company: Company, number: str, total: int) -> None:
+    """A row that was stamped long ago, by a transaction that only ends now."""
+    order(company, number, total)
+    company.scene.store("shop").contents.table("orders").changed[number] = 1
+
+
+@in_virtual_time
+async def test_a_row_that_was_committed_late_is_found_by_the_sweep_of_a_source_that_lists_no_keys() -> None:
+    company = Company(orders=Table(id="number", lists_keys=False))
+    company.scene.flow(Order, "shop", "erp")
+    async with Trial(company.scene.landscape()) as trial:
+        order(company, "1", 1)
+        order(company, "2", 2)
+        trial.start()
+        await asyncio.sleep(2)
+        commit_late(company, "3", 3)
+        await trial.settle()
+        assert sales(company) == {"1": (1, ""), "2": (2, ""), "3": (3, "")}
+
+
+@in_virtual_time
+async def test_what_a_source_that_lists_no_keys_does_not_show_is_not_gone() -> None:
+    company = Company(orders=Table(id="number", lists_keys=False))
+    company.scene.flow(Order, "shop", "erp")
+    async with Trial(company.scene.landscape()) as trial:
+        order(company, "1", 1)
+        trial.start()
+        await trial.settle()
+        company.scene.store("shop").drop("orders", "1")
+        await trial.settle()
+        assert sales(company) == {"1": (1, "")}
+        assert await books(trial) == (1, {"done": 1}, 0)
+
+
+def test_a_source_that_shows_nothing_twice_is_never_read_from_the_start_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Checkpoint] = []
+    facts, read = MemoryConnector.capabilities, MemoryConnector.read
+
+    def queue(self: MemoryConnector, resource: str) -> Capabilities:
+        return dataclasses.replace(facts(self, resource), keys=False, rereads=False)
+
+    def noted(
+        self: MemoryConnector, resource: str, since: Checkpoint = None, scope: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Page]:
+        begun.append(since)
+        return read(self, resource, since, scope)
+
+    async def check() -> None:
+        company = Company()
+        company.scene.flow(Order, "shop", "erp")
+        async with Trial(company.scene.landscape()) as trial:
+            order(company, "1", 1)
+            worker = trial.start()
+            await asyncio.sleep(5)
+            await worker.runner.backfill("orders")
+            await trial.settle()
+            assert len(begun) > 5
+            assert [since for since in begun if since is None] == [None]
+
+    monkeypatch.setattr(MemoryConnector, "capabilities", queue)
+    monkeypatch.setattr(MemoryConnector, "read", noted)
+    run_in_virtual_time(check)

@@ -15,7 +15,7 @@ from tests.runner.cells import (
     run_in_virtual_time,
     sales,
 )
-from tests.runner.company import CREATING, SQL, Company, Customer, Kind, Order
+from tests.runner.company import CREATING, MERGING, SQL, Company, Customer, Kind, Order
 
 from tieline.adapter import Adapter
 from tieline.connector import Change, Record
@@ -137,6 +137,32 @@ async def test_where_nobody_can_be_asked_a_change_after_a_drop_is_in_doubt_again
         assert sales(company) == {"1": (1, "")}
         assert (await only_row(trial)).reason is Reason.DOUBT
         assert await books(trial) == (2, {"dropped": 1}, 1)
+
+
+@pytest.mark.parametrize("then", [2, None], ids=["changed", "deleted"])
+def test_where_rows_go_by_our_keys_a_row_proves_nothing_of_a_call_in_doubt(then: int | None) -> None:
+    """It may have been there before the call: what is newer waits until the call can land no more."""
+
+    async def check() -> None:
+        company = Company(erp=MERGING)
+        company.scene.flow(Order, "shop", "erp")
+        company.scene.store("erp").put("sales", {"id": "1", "reference": "1", "total": 0, "note": ""})
+        delays = iter([6.0])
+        async with Trial(company.scene.landscape(), late=lambda system, resource: next(delays, 0.0)) as trial:
+            trial.start()
+            order(company, "1", 1)
+            await asyncio.sleep(3)
+            assert (await only_row(trial)).reason is Reason.DOUBT
+            if then is None:
+                company.scene.store("shop").drop("orders", "1")
+            else:
+                order(company, "1", then)
+            await asyncio.sleep(10)  # the call has landed, late
+            await trial.settle()
+            assert sales(company) == ({} if then is None else {"1": (then, "")})
+            assert await books(trial) == (2, {"superseded": 1, "done": 1}, 0)
+
+    run_in_virtual_time(check)
 
 
 @pytest.mark.parametrize("kind", [SQL, CREATING], ids=str)

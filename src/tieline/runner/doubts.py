@@ -152,9 +152,10 @@ class Doubts:
             call.change = msgspec.structs.replace(call.change, target_id=target_id)
             call.fresh = False
             if doubt is not None:
-                log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=work.message.key)
-                if now < doubt.until and not deleting and not self._finished(record):
+                if now < doubt.until and not doubt.same and not self._has_landed(record, deleting):
                     failures[id(work)] = self._not_yet(work, doubt)
+                else:
+                    log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=work.message.key)
         elif doubt is not None and not self._can_find and (not self._by_key or self._sink.steps):
             if not _looked_by_person(work):
                 failures[id(work)] = self._nobody_knows(work)
@@ -198,8 +199,14 @@ class Doubts:
                 call.change = msgspec.structs.replace(call.change, target_id=None, version_tag=None)
                 call.fresh, call.step = True, 0
 
+    def _has_landed(self, record: Record, deleting: bool) -> bool:
+        """Whether a record proves that nothing of the call is under way any more.
+
+        Where rows go by our keys it may have been there before; after a create its steps may follow.
+        """
+        return not self._by_key and (deleting or self._finished(record))
+
     def _finished(self, record: Record) -> bool:
-        """Whether nothing of a call that made this record can still be under way."""
         return all(step.done_when is not None and step.done_when(record) for step in self._sink.steps)
 
     def _not_yet(self, work: Work, doubt: _Doubt) -> Unsettled:

@@ -39,17 +39,18 @@ def freeze(worker: Worker) -> None:
 
 @dataclass(slots=True)
 class AtPoint:
-    """Lets the first worker meet something at its n-th point, counted from the next page that it reads once armed."""
+    """Lets the first worker meet something at its n-th point, counted from the first page that it reads once armed."""
 
     number: int
     meet: Meet
+    page: str = "shop.orders.page"
     armed: bool = False
     passed: int = 0
     place: str = ""  # the point's name
 
     def __call__(self, worker: Worker, place: str) -> float:
         """See `Faults`."""
-        begun = self.passed or place == "shop.orders.page"
+        begun = self.passed or place == self.page
         if self.armed and worker.name == "w1" and begun and place not in _NO_OTHERS:
             self.passed += 1
             if self.passed == self.number:

@@ -14,7 +14,7 @@ from tieline.ledger import Fence, Ledger, ParkedRow, Stores
 from tieline.message import Outcome, Reason, pack_message
 from tieline.runner.decide import Decision, Work, decide, reason_of
 from tieline.runner.plan import LegPlan
-from tieline.runner.requests import Request, ask
+from tieline.runner.requests import Request, ask, over_their_legs
 
 _ASK_AGAIN: Final = 60.0  # seconds after which a missing reference is asked for again
 
@@ -375,18 +375,31 @@ class Desk:
         if settlement.woken:
             stores.parked.wake(leg.target, leg.entity.__name__, settlement.woken)
         if settlement.asked:
-            ask(stores, settlement.asked)
+            ask(stores, over_their_legs(stores, leg.target, settlement.asked))
         if +counts:
             stores.legs.count(leg.name, counts=dict(+counts))
 
+    def drops_row(self, work: Work) -> bool:
+        """Whether a message takes its key's row away, for all sources."""
+        return work.message.deleted and self._drops_rows
+
     def resends(self, works: Iterable[Work], not_before: float) -> list[Request]:
-        """Ask other sources for their current values of keys whose row a delete drops."""
+        """Ask other sources for their current values of keys whose row these messages have taken away."""
         return [
-            Request("resend", row.source, f"{self.leg.name}", key=row.key, force=True, not_before=not_before)
+            Request("resend", row.source, "", row.key, force=True, not_before=not_before, why="its row was dropped")
             for work in works
-            if work.message.deleted
+            if self.drops_row(work)
             for row in work.others
             if row.message_id and not row.deleted
+        ]
+
+    def without_row(self, works: Iterable[Work], held: Iterable[HeldRow]) -> list[HeldRow]:
+        """What is held of other sources now that these messages have taken the row away: it has no id any more."""
+        keys = {work.message.key for work in works if self.drops_row(work)}
+        return [
+            msgspec.structs.replace(row, target_id=None, version_tag=None)
+            for row in held
+            if row.key in keys and row.source != self.leg.source.name and row.target_id is not None
         ]
 
 

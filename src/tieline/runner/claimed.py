@@ -22,7 +22,7 @@ from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds
 from tieline.runner.decide import Work
 from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
-from tieline.runner.requests import Request, ask
+from tieline.runner.requests import Request, ask, over_their_legs
 
 log = structlog.get_logger()
 
@@ -69,11 +69,11 @@ class ClaimedApplier:
             await self._call(piece, waiting, failures, final, holding)
         asked = [*decision.behind, *decision.dropped, *decision.apply]
         final.parked = [desk.park(w, failures[id(w)], waiting.now) for w in asked if id(w) in failures]
-        final.asked = desk.resends([call.work for call in calls if id(call.work) not in failures], 0.0)
+        final.asked = desk.resends(absent, 0.0)
         new = moved(moves, holding.states, holding.tokens, final)
 
         def finish(stores: Stores) -> None:
-            stores.held.put(desk.leg.held_in, entity, final.held)
+            self._keep(stores, final.held, absent)
             desk.write_down(stores, final)
             self._recheck(stores, final)
             stores.legs.move(desk.leg.name, holding.channel, new)
@@ -82,6 +82,14 @@ class ClaimedApplier:
         await desk.ledger.transact(finish, holding.fences())
         holding.states.update(new)
         await gap(Gap.MOVED)
+
+    def _keep(self, stores: Stores, rows: Sequence[HeldRow], settled: Sequence[Work]) -> None:
+        """Put what is held now; others' rows are looked at here, since their legs may have moved them meanwhile."""
+        leg, entity = self._desk.leg, self._desk.leg.entity.__name__
+        stores.held.put(leg.held_in, entity, rows)
+        if gone := [work for work in settled if self._desk.drops_row(work)]:
+            there = stores.held.get(leg.held_in, entity, [work.message.key for work in gone])
+            stores.held.put(leg.held_in, entity, self._desk.without_row(gone, there))
 
     async def _held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
         target = self._desk.leg.held_in
@@ -302,7 +310,7 @@ class ClaimedApplier:
         holding: Holding,
     ) -> TielineError | None:
         """Close claims and keep what is held, in one commit; gives the outage that cut the slice short."""
-        desk, entity = self._desk, self._desk.leg.entity.__name__
+        desk = self._desk
         confirmed = Settlement()
         outage: TielineError | None = None
         rows: list[HeldRow] = []
@@ -326,9 +334,11 @@ class ClaimedApplier:
         for partition, counts in confirmed.counts.items():
             final.counts.setdefault(partition, type(counts)()).update(counts)
         confirmed.counts = {}
+        written = [call.work for call, result in zip(calls, results, strict=True) if result.error is None]
+        confirmed.asked = desk.resends(written, 0.0)
 
         def confirm(stores: Stores) -> None:
-            stores.held.put(desk.leg.held_in, entity, [*confirmed.held, *rows])
+            self._keep(stores, [*confirmed.held, *rows], written)
             desk.write_down(stores, confirmed)
 
         try:
@@ -357,16 +367,9 @@ class ClaimedApplier:
             rows = stores.held.get(leg.held_in, leg.entity.__name__, keys)
             sources = {(row.source, row.key) for row in rows if row.message_id}
             sources |= {(leg.source.name, key) for key in keys}
-            legs = {(row.source, row.leg) for row in stores.legs.all() if row.target == leg.target}
-            ask(
-                stores,
-                [
-                    Request("resend", source, name, key=key, force=True, why="written late by a worker taken over")
-                    for source, key in sources
-                    for of, name in legs
-                    if of == source
-                ],
-            )
+            why = "written late by a worker taken over"
+            again = [Request("resend", source, "", key=key, force=True, why=why) for source, key in sources]
+            ask(stores, over_their_legs(stores, leg.target, again))
             for key in keys:
                 stores.notes.put(f"late/{leg.name}/{key}", {"at": stores.now(), "leg": leg.name, "key": key})
 

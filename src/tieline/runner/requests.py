@@ -1,7 +1,7 @@
 """What a source's reader is asked for, kept as notes: backfills of a leg, and single keys again."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tieline.ledger import Stores
@@ -50,6 +50,12 @@ def ask(stores: Stores, requests: Iterable[Request]) -> None:
             },
         )
         stores.notify(source_topic(request.source))
+
+
+def over_their_legs(stores: Stores, target: str, requests: Iterable[Request]) -> list[Request]:
+    """The requests once for each leg that brings what their source gives to the target."""
+    legs = [(row.source, row.leg) for row in stores.legs.all() if row.target == target]
+    return [replace(request, leg=leg) for request in requests for source, leg in legs if source == request.source]
 
 
 def requests_for(stores: Stores, source: str) -> list[Request]:

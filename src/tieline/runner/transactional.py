@@ -133,7 +133,9 @@ class TransactionalApplier:
         settlement.parked += [
             desk.park(work, failures[id(work)], waiting.now) for work in decision.apply if id(work) in failures
         ]
-        settlement.asked = desk.resends([work for work, _ in writing], waiting.now + _RESEND_ANYWAY)
+        written = [work for work, _ in writing if id(work) not in failures]
+        settlement.held += desk.without_row(written, held)
+        settlement.asked = desk.resends(written, waiting.now + _RESEND_ANYWAY)
 
     async def _changes(
         self,

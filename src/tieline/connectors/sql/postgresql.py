@@ -23,7 +23,7 @@ _TYPES: Final = {
     Kind.BYTES: "bytea",
 }
 
-_PLAIN: Final = {str, int, bytes, type(None)}  # what is sent once where it is the same in all rows
+_PLAIN: Final = {str, int, float, bytes, type(None)}  # what is sent once where it is the same in all rows
 _FEW: Final = 8  # up to so many rows go along in the statement: one round trip where COPY takes four
 _LOCK: Final = 0x7469656C696E65  # "tieline": who makes our tables holds this advisory lock
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tieline.connector import Checkpoint, Page, Record
@@ -181,7 +182,8 @@ def ids_of(shape: Shape, records: list[Record]) -> list[str]:
     """The id of each record."""
     names = [column.name for column in shape.key]
     if len(names) == 1:
-        return [id_part(record[names[0]]) for record in records]
+        values = list(map(itemgetter(names[0]), records))
+        return values if set(map(type, values)) == {str} else list(map(id_part, values))
     return [join_id([record[name] for name in names]) for record in records]
 
 
@@ -201,7 +203,7 @@ def _with_children(
     session.begin(writing=False)
     rows = query()
     records = make(rows)
-    keys = [tuple(row[at] for at in shape.key_at) for row in rows]
+    keys = _picked(rows, shape.key_at)
     for child in shape.children.values():
         lists = _children(session, dialect, child, keys) if keys else {}
         for record, key in zip(records, keys, strict=True):
@@ -218,10 +220,17 @@ def _children(session: Session, dialect: AnyDialect, child: ChildShape, keys: li
         f"select {', '.join(chosen)} from {child.relation.sql} where {condition} order by {order}", parameters
     )
     lists: dict[Row, list[Record]] = defaultdict(list)
-    parent = slice(-len(child.parent), None)
-    for row, record in zip(rows, dialect.records(child.columns)(rows), strict=True):
-        lists[row[parent]].append(record)
+    parents = _picked(rows, range(len(child.columns), len(chosen)))
+    for parent, record in zip(parents, dialect.records(child.columns)(rows), strict=True):
+        lists[parent].append(record)
     return lists
+
+
+def _picked(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
+    """These columns of each row, as a row."""
+    if len(places) == 1:
+        return list(zip(map(itemgetter(places[0]), rows), strict=True))
+    return list(map(itemgetter(*places), rows))
 
 
 def keys(session: Session, dialect: AnyDialect, shape: Shape, after: list[Any] | None) -> tuple[list[str], list[Any]]:

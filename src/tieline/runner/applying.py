@@ -50,7 +50,10 @@ class Settlement:
 
     def count(self, work: Work, outcome: Outcome) -> None:
         """Count a message once, at the partition it came through."""
-        self.counts.setdefault(work.partition, Counter())[outcome] += 1
+        counts = self.counts.get(work.partition)
+        if counts is None:
+            counts = self.counts[work.partition] = Counter()
+        counts[outcome] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +238,17 @@ class Desk:
     ) -> HeldRow:
         """What the target has of the key now that this message is applied (or passed over for good)."""
         message = work.message
+        deleted = message.deleted
         return HeldRow(
             key=message.key,
             source=self.leg.source.name,
             version=message.version,
             message_id=message.id,
-            digest=b"" if message.deleted else digest(bytes(message.data)),
-            target_id=None if message.deleted and self._drops_rows else target_id or work.target_id,
+            digest=b"" if deleted else digest(bytes(message.data)),
+            target_id=None if deleted and self._drops_rows else target_id or work.target_id,
             version_tag=version_tag,
-            deleted=message.deleted,
-            step=len(self.leg.sink.steps) if self.leg.sink and not message.deleted else 0,
+            deleted=deleted,
+            step=len(self.leg.sink.steps) if self.leg.sink and not deleted else 0,
             sequence=work.sequence,
             at=now,
         )
@@ -388,7 +392,7 @@ class Desk:
         return [
             Request("resend", row.source, "", row.key, force=True, not_before=not_before, why="its row was dropped")
             for work in works
-            if self.drops_row(work)
+            if work.others and self.drops_row(work)
             for row in work.others
             if row.message_id and not row.deleted
         ]

@@ -24,6 +24,7 @@ LOST: Final = "lost"
 TWICE: Final = "done twice"
 BACK: Final = "went back"
 BOOKS: Final = "the books are out"
+STUCK: Final = "waits for nothing"
 """How a check that fails begins: with the promise that is broken. A mutant is red for one of these."""
 
 

@@ -118,19 +118,21 @@ class LegState(msgspec.Struct, frozen=True):
     """How far a leg has come in one partition, and the outcomes counted on the way.
 
     `token` is the lease's fencing token of the last writer, `sequence` the source's batch number.
+    `made` is when the batch at `position` was made (`Batch.made`); targets keep it, the ledger does not.
     """
 
     position: int = 0
     sequence: int = 0
     token: int = 0
     counts: dict[str, int] = {}
+    made: int = 0
 
 
 class TargetTransaction(Protocol):
     """One transaction in a target that keeps its own held table and fence rows."""
 
     async def fence(self, leg: str, partitions: Mapping[int, int]) -> dict[int, LegState]:
-        """Lock the leg's fence rows and return them; `partitions` gives each one's token.
+        """Lock the leg's fence rows, write each one's token into it, and return them as they were found.
 
         Raises:
             Fenced: where a row has seen a higher token.

@@ -59,6 +59,7 @@ class SystemSettings(msgspec.Struct, frozen=True):
 
     `auth` maps a way (`bearer`, `user`, `password`, `key`, `header` …) to a Secret or text;
     `options` are the connector's own settings; `folder` is the project's, for relative paths.
+    `generation` goes up when the system behind the name is replaced by one that holds nothing of ours.
     """
 
     name: str
@@ -69,6 +70,12 @@ class SystemSettings(msgspec.Struct, frozen=True):
     owner: str = ""
     folder: Path = Path()
     timeout: float = 30.0
+    generation: int = 1
+
+    @property
+    def held_as(self) -> str:
+        """The name under which it is kept what the system holds of ours: its generations are kept apart."""
+        return self.name if self.generation == 1 else f"{self.name}#{self.generation}"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         # Neither the address nor the options may carry a password into a log or a traceback.

@@ -52,7 +52,6 @@ class System:
     settings: SystemSettings
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     settling: float = 120.0
-    generation: int = 1
 
     def source_settings(self, name: str) -> SourceSettings:
         """Settings of a source, or the defaults."""

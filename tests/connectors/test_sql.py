@@ -452,7 +452,7 @@ def test_a_column_that_went_is_said_clearly(database: Database) -> None:
 
 
 def test_two_systems_in_one_database_do_not_share_held_rows(database: Database) -> None:
-    """Held rows and fences belong to a system, by its name."""
+    """Held rows and fences belong to a system, by its name and generation."""
     database.run(f"create table {database.prefix}t (id integer primary key)")
     table = Table(f"{database.prefix}t", key="id")
 
@@ -466,7 +466,8 @@ def test_two_systems_in_one_database_do_not_share_held_rows(database: Database) 
             return await transaction.held("Order", ["1"]), await transaction.fence("leg", {0: 1})
 
     database.using(table, keep, name="erp")
-    assert database.using(table, look, name="bi") == ([], {0: LegState(token=1)})
+    assert database.using(table, look, name="bi") == ([], {0: LegState()})
+    assert database.using(table, look, name="erp", generation=2) == ([], {0: LegState()})
 
 
 def test_nothing_is_made_in_a_database_that_is_only_read(database: Database) -> None:

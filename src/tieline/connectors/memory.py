@@ -264,7 +264,7 @@ class Memory:
             raise ConfigurationError(
                 Mistake(f"systems.{system.name}", "has no url", 'give it a name, such as url = "memory://shop"')
             )
-        return MemoryConnector(self.resources, store(system.url), system.name)
+        return MemoryConnector(self.resources, store(system.url), system)
 
     def identify(self, resource: str, record: Record) -> str:
         """The record's id as text."""
@@ -274,10 +274,11 @@ class Memory:
 class MemoryConnector:
     """A connection to one store. Writers take turns, whole transactions at a time."""
 
-    def __init__(self, tables: Mapping[str, Table], behind: Store, system: str) -> None:
+    def __init__(self, tables: Mapping[str, Table], behind: Store, system: SystemSettings) -> None:
         self.store = behind
         self._tables = tables
-        self._system = system
+        self._system = system.name
+        self._held_as = system.held_as
 
     def capabilities(self, resource: str) -> Capabilities:
         return self._tables[resource].capabilities
@@ -407,7 +408,7 @@ class MemoryConnector:
         turn = await self.store.turns.take()
         try:
             await self.store.moment("begin")
-            transaction = MemoryTransaction(self.store, turn, self._tables, self._system)
+            transaction = MemoryTransaction(self.store, turn, self._tables, self._held_as)
             yield transaction
             await self.store.moment("commit")
             self.store.turns.check(turn)
@@ -423,11 +424,11 @@ class MemoryConnector:
 class MemoryTransaction:
     """Works on a copy of what it touches; a commit carries only that over into the store."""
 
-    def __init__(self, behind: Store, turn: object, tables: Mapping[str, Table], system: str) -> None:
+    def __init__(self, behind: Store, turn: object, tables: Mapping[str, Table], held_as: str) -> None:
         self._store = behind
         self._turn = turn
         self._tables = tables
-        self._system = system
+        self._held_as = held_as
         self._rows = _Contents()
         self._touched: dict[tuple[str, str], None] = {}
         self._held: dict[_HeldKey, HeldRow] = {}
@@ -444,11 +445,12 @@ class MemoryTransaction:
         await self._moment("fence")
         states = {}
         for partition, token in sorted(partitions.items()):
-            key = (self._system, leg, partition)
+            key = (self._held_as, leg, partition)
             known = self._leg(key)
             if known.token > token:
                 raise Fenced(f"{leg}, partition {partition}: token {token} was overtaken by {known.token}")
-            states[partition] = self._legs[key] = replace(known, token=token, counts=dict(known.counts))
+            states[partition] = replace(known, counts=dict(known.counts))
+            self._legs[key] = replace(known, token=token)
         return states
 
     async def held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
@@ -457,7 +459,7 @@ class MemoryTransaction:
         return [
             row
             for (target, of, key, _), row in (self._store.contents.held | self._held).items()
-            if key in wanted and of == entity and target == self._system
+            if key in wanted and of == entity and target == self._held_as
         ]
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
@@ -476,12 +478,12 @@ class MemoryTransaction:
     async def keep(self, entity: str, rows: Sequence[HeldRow]) -> None:
         await self._moment("keep")
         for row in rows:
-            self._held[self._system, entity, row.key, row.source] = row
+            self._held[self._held_as, entity, row.key, row.source] = row
 
     async def move(self, leg: str, states: Mapping[int, LegState]) -> None:
         await self._moment("move")
         for partition, state in states.items():
-            key = (self._system, leg, partition)
+            key = (self._held_as, leg, partition)
             token = max(state.token, self._leg(key).token)
             self._legs[key] = replace(state, token=token, counts=dict(state.counts))
 

@@ -32,9 +32,9 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def held_in(landscape: Landscape, target: str) -> str:
-    """The name under which the ledger keeps what a target holds: its generations are kept apart."""
+    """The name under which the ledger keeps what a target holds."""
     system = landscape.systems.get(target)
-    return target if system is None or system.generation == 1 else f"{target}#{system.generation}"
+    return target if system is None else system.settings.held_as
 
 
 def trace(

@@ -132,6 +132,14 @@ class SqliteSession(Session):
         if statement.strip():
             self._connection.execute(statement)
 
+    def dump(self) -> bytes:
+        """The whole database, as it would stand in a file."""
+        return self._connection.serialize()
+
+    def load(self, database: bytes) -> None:
+        """Have this database, which is in memory, be as it was when it was dumped."""
+        self._connection.deserialize(database)
+
     def rung_elsewhere(self) -> list[str]:
         """Topics that other connections rang since the last call; cheap where nothing was committed."""
         version = self._connection.execute("pragma data_version").fetchone()[0]

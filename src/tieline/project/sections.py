@@ -93,6 +93,7 @@ def system(table: Table, name: str, code: Code, folder: Path) -> System | None:
         owner=table.text("owner"),
         folder=folder,
         timeout=table.seconds("timeout", _DEFAULT_SETTINGS.timeout),
+        generation=table.whole("generation", _DEFAULT_SETTINGS.generation, least=1, most=_NO_MORE),
     )
     limits.close()
     if not settings.timeout:
@@ -100,14 +101,11 @@ def system(table: Table, name: str, code: Code, folder: Path) -> System | None:
     if not settings.owner:
         table.findings.warning(table.place(), f"system {name} has no owner", 'say whom to call: owner = "…"')
     settling = table.seconds("settling", 120.0)
-    generation = table.whole("generation", 1, least=1, most=_NO_MORE)
     sources = _sources(table, name, adapter)
     table.close()
     if adapter is None or not _resources_exist(table, adapter, code):
         return None
-    return System(
-        name=name, adapter=adapter, settings=settings, sources=sources, settling=settling, generation=generation
-    )
+    return System(name=name, adapter=adapter, settings=settings, sources=sources, settling=settling)
 
 
 def _is_plain(name: str) -> bool:

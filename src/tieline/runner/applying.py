@@ -75,6 +75,10 @@ class Behind(RetryLater):
 class Applier(Protocol):
     """One way of bringing a batch into a target."""
 
+    async def meet(self, holding: Holding) -> None:
+        """See how the target stands, before anything moves under leases that are new."""
+        ...
+
     async def apply(
         self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
     ) -> None:
@@ -446,5 +450,6 @@ def moved(
             sequence=max(to.sequence, before.sequence),
             token=tokens.get(partition, before.token),
             counts=dict(counts),
+            made=to.made,
         )
     return result

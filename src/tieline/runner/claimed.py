@@ -44,6 +44,9 @@ class ClaimedApplier:
         self._doubts = Doubts(desk, connector, self._sink)
         self._proved = 0.0  # when a fenced commit last proved that the leases are ours, by the loop's clock
 
+    async def meet(self, holding: Holding) -> None:
+        """See `Applier`. What such a target has of ours is in the ledger."""
+
     async def apply(
         self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
     ) -> None:

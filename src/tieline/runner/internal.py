@@ -23,6 +23,9 @@ class ProcessApplier:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    async def meet(self, holding: Holding) -> None:
+        """See `Applier`. What a process has of ours is in the ledger."""
+
     async def apply(
         self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
     ) -> None:

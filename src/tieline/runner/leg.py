@@ -41,7 +41,7 @@ log = structlog.get_logger()
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
 _OLDER_LEDGER: Final = (
-    "{target} has been written under a later lease than this ledger knows of: the ledger is an older copy, or "
+    "{target} has been written to by whom this ledger does not know: the ledger is an older copy, or "
     "another landscape writes there under the same names. Bring back the newest ledger; see docs/how-to/operate.md"
 )
 _AFTER_FAILURE: Final = 5.0  # seconds
@@ -131,7 +131,11 @@ class Leg:
             deliveries = [d for d in deliveries if way.until is None or d.batch.sequence <= way.until]
         if deliveries:
             await gap(Gap.TAKEN)
-            await self._deliver(deliveries, entities, way)
+            try:
+                await self._applier.meet(self._holding)
+                await self._deliver(deliveries, entities, way)
+            except TargetAhead as truth:
+                await self._catch_up(truth.states, way)
             self._known = row
         elif not busy:
             await self._level(row, way)
@@ -198,11 +202,7 @@ class Leg:
                 for delivery in deliveries:
                     await self._deliver([delivery], entities, way)
                 return
-            try:
-                await self._apply(works, moves, waiting)
-            except TargetAhead as truth:
-                await self._catch_up(deliveries, truth.states, way)
-                return
+            await self._apply(works, moves, waiting)
         self.progress(self.plan.name, len(works))
         self._batches += 1
         if self._batches % _TRIM_EVERY == 0:
@@ -217,7 +217,8 @@ class Leg:
         for delivery in deliveries:
             partition, batch = delivery.partition, delivery.batch
             passed = moves.get(partition, self._holding.states[partition]).sequence
-            moves[partition] = LegState(position=delivery.position, sequence=max(passed, batch.sequence))
+            sequence = max(passed, batch.sequence)
+            moves[partition] = LegState(position=delivery.position, sequence=sequence, made=batch.made)
             # Published twice by a relay, meant for another leg, or before this way's time.
             early = batch.sequence <= way.after and batch.to != self.plan.name
             if batch.sequence <= passed or early or batch.to not in {"", self.plan.name}:
@@ -273,16 +274,28 @@ class Leg:
         await self._ledger.transact(work, self._holding.fences())
         self._holding.states.update(states)
 
-    async def _catch_up(self, deliveries: Sequence[Delivery], truth: Mapping[int, LegState], way: Way) -> None:
+    async def _catch_up(self, truth: Mapping[int, LegState], way: Way) -> None:
         """The target committed and the ledger did not hear of it: make the ledger's part good."""
-        passed = [d for d in deliveries if d.partition in truth and d.position <= truth[d.partition].position]
-        works, moves = self._works(passed, {}, way)
-        if not moves:
-            # The batches are gone already: nobody but this leg can have let go of them.
-            moves = {p: state for p, state in truth.items() if p in self._holding.states}
+        await self._recognise(truth, way)
+        after = {p: self._holding.states[p].position for p in truth}
+        found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=0.0)
+        works, moves = self._works([d for d in found if d.position <= truth[d.partition].position], {}, way)
         waiting = await self._desk.waiting_for(works)
         assert isinstance(self._applier, TransactionalApplier)
         await self._applier.catch_up(works, moves, truth, self._holding, waiting)
+
+    async def _recognise(self, truth: Mapping[int, LegState], way: Way) -> None:
+        """See that the batches at which the target stands are this ledger's.
+
+        Raises:
+            Hold: where they are not: the ledger is an older one, whose next batches are others.
+        """
+        for partition, state in truth.items():
+            before = {partition: state.position - 1}
+            found = await self._buses[way.bus].take(way.channel, before, most=1, wait=0.0)
+            there = [d.batch.made for d in found if d.position == state.position]
+            if there != [state.made]:
+                raise Hold(_OLDER_LEDGER.format(target=self.plan.target))
 
     async def _trim(self, way: Way) -> None:
         positions = {p: state.position for p, state in self._holding.states.items() if state.position}
@@ -304,9 +317,10 @@ class Leg:
             return False
         self._looked = 0.0
         try:
+            await self._applier.meet(self._holding)
             await self._apply(works, {}, await self._desk.waiting_for(works))
-        except TargetAhead:
-            return False  # first the batches that the target has passed
+        except TargetAhead as truth:
+            await self._catch_up(truth.states, way)
         return True
 
     def _again(self, row: ParkedRow, way: Way) -> Work | None:

@@ -16,7 +16,10 @@ from tieline.system import Landscape, SourceSettings, System
 
 @dataclass(slots=True)
 class LegPlan:
-    """One source to one target. A process as target has `rule` and `output`, the source it feeds."""
+    """One source to one target. A process as target has `rule` and `output`, the source it feeds.
+
+    `held_in` is the name under which it is kept what the target holds.
+    """
 
     name: str
     flow: Flow
@@ -24,6 +27,7 @@ class LegPlan:
     target: str
     entity: type[Entity]
     settling: float
+    held_in: str
     generation: int = 1
     sink: Sink | None = None
     connector: Connector | None = None
@@ -32,18 +36,17 @@ class LegPlan:
     rule: Rule | None = None
     output: str = ""
 
-    @property
-    def held_in(self) -> str:
-        """The name under which the ledger keeps what this target holds."""
-        return self.target if self.generation == 1 else f"{self.target}#{self.generation}"
-
 
 @dataclass(slots=True)
 class SourcePlan:
-    """One source with its one reader. A process's source reads its inbox and has no connector."""
+    """One source with its one reader. A process's source reads its inbox and has no connector.
+
+    `held_in` is the name under which it is kept what its system holds as a target.
+    """
 
     name: str
     system: str
+    held_in: str
     entity: type[Entity]
     settings: SourceSettings
     function: Callable[[Record], Any]
@@ -105,6 +108,7 @@ def _source(
         return SourcePlan(
             name=process_source(flow.source, entity),
             system=flow.source,
+            held_in=flow.source,
             entity=entity,
             settings=SourceSettings(triggers=(), sweep=0),
             function=lambda record: decode(entity, record["data"]),
@@ -114,6 +118,7 @@ def _source(
     return SourcePlan(
         name=f"{system.name}.{source.name}",
         system=system.name,
+        held_in=system.settings.held_as,
         entity=entity,
         settings=system.source_settings(source.name),
         function=source.function,
@@ -164,7 +169,8 @@ def _leg(
         target=target,
         entity=source.entity,
         settling=system.settling,
-        generation=system.generation,
+        held_in=system.settings.held_as,
+        generation=system.settings.generation,
         sink=found[0],
         connector=connectors[target],
         settings=system.adapter.connector,
@@ -180,7 +186,15 @@ def _process_leg(name: str, flow: Flow, source: SourcePlan, target: str, process
         )
     output = process_source(target, rule.gives)
     return LegPlan(
-        name=name, flow=flow, source=source, target=target, entity=source.entity, settling=0, rule=rule, output=output
+        name=name,
+        flow=flow,
+        source=source,
+        target=target,
+        entity=source.entity,
+        settling=0,
+        held_in=target,
+        rule=rule,
+        output=output,
     )
 
 

@@ -301,7 +301,7 @@ class Reader:
         """Keys that read back as another system's write through us, and that system: an echo of it."""
         plan, keys = self.plan, [m.key for m in mapped.mapped]
         entity = plan.entity.__name__
-        rows = await self._ledger.transact(lambda s: s.held.get(plan.system, entity, keys))
+        rows = await self._ledger.transact(lambda s: s.held.get(plan.held_in, entity, keys))
         if plan.connector is not None and plan.connector.capabilities(plan.resource).transactional:
             async with plan.connector.transaction() as tx:
                 rows += await tx.held(entity, keys)

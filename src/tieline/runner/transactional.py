@@ -1,10 +1,12 @@
 """Targets with transactions: rows, held and fence row in one commit of theirs, the ledger after it."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
 from tieline.connector import Change, Connector, LegState, TargetTransaction
 from tieline.errors import Fenced, TielineError, Unavailable
@@ -13,6 +15,8 @@ from tieline.message import Outcome
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
+
+log = structlog.get_logger()
 
 _RESEND_ANYWAY: Final = 60.0  # seconds; a crash before the target's commit must not lose the request
 
@@ -35,7 +39,7 @@ class TransactionalApplier:
     def __init__(self, desk: Desk, connector: Connector) -> None:
         self._desk = desk
         self._connector = connector
-        self._announced: set[tuple[str, int, int]] = set()
+        self._met: set[tuple[str, int, int]] = set()  # by fence, partition and token
 
     async def apply(
         self, works: Sequence[Work], moves: Mapping[int, LegState], holding: Holding, waiting: Waiting
@@ -50,15 +54,12 @@ class TransactionalApplier:
         partitions = moves.keys() | {work.partition for work in works}
         tokens = {p: holding.tokens[p] for p in partitions}
         fence = self._fence(holding)
-        await self._announce(fence, tokens)
         while True:
             settlement = Settlement()
             try:
                 async with self._connector.transaction() as tx:
                     states = await tx.fence(fence, tokens)
-                    ahead = {p: s for p, s in states.items() if s.position > holding.states[p].position}
-                    if ahead:
-                        raise TargetAhead(ahead)
+                    _refuse_ahead(states, holding)
                     await self._write(tx, works, waiting, failures, settlement)
                     await self._park_first(settlement, holding)
                     new = moved(moves, _base(states, holding.states), tokens, settlement)
@@ -74,16 +75,43 @@ class TransactionalApplier:
     def _fence(self, holding: Holding) -> str:
         return f"{self._desk.leg.name}@{holding.channel}"
 
-    async def _announce(self, fence: str, tokens: Mapping[int, int]) -> None:
-        """Commit new tokens by themselves, before anything is parked.
+    async def meet(self, holding: Holding) -> None:
+        """See `Applier`. New tokens are committed by themselves, before anything is parked.
 
         Were a token rolled back with a batch, a thawed predecessor could commit a message that we parked.
+
+        Raises:
+            TargetAhead: where the target has passed what the ledger knows.
         """
-        new = {(fence, p, token) for p, token in tokens.items()} - self._announced
-        if new:
-            async with self._connector.transaction() as tx:
-                await tx.fence(fence, {p: token for _, p, token in new})
-            self._announced |= new
+        fence = self._fence(holding)
+        new = {(fence, p, token) for p, token in holding.tokens.items()} - self._met
+        if not new:
+            return
+        async with self._connector.transaction() as tx:
+            found = await tx.fence(fence, {p: token for _, p, token in new})
+        _refuse_ahead(found, holding)
+        await self._keep_books(found, holding)
+        self._met |= new
+
+    async def _keep_books(self, found: Mapping[int, LegState], holding: Holding) -> None:
+        """Have the ledger keep counts that the target no longer has: it is another one, or an older copy."""
+        leg, known = self._desk.leg.name, holding.states
+        other = {p: state.counts for p, state in found.items() if state.counts != known[p].counts}
+        if not other:
+            return
+        kept: Counter[str] = Counter()
+        for partition, counts in other.items():
+            kept.update(known[partition].counts)
+            kept.subtract(counts)
+        new = {p: msgspec.structs.replace(known[p], counts=counts) for p, counts in other.items()}
+
+        def work(stores: Stores) -> None:
+            stores.legs.count(leg, counts=kept)
+            stores.legs.move(leg, holding.channel, new)
+
+        await self._desk.ledger.transact(work, holding.fences())
+        holding.states.update(new)
+        log.warning("target counts anew", leg=leg, kept=dict(kept))
 
     async def catch_up(
         self,
@@ -197,6 +225,12 @@ class TransactionalApplier:
         await desk.ledger.transact(work, holding.fences())
         holding.states.update(new)
         await gap(Gap.MOVED)
+
+
+def _refuse_ahead(found: Mapping[int, LegState], holding: Holding) -> None:
+    ahead = {p: state for p, state in found.items() if state.position > holding.states[p].position}
+    if ahead:
+        raise TargetAhead(ahead)
 
 
 def _base(target: Mapping[int, LegState], ledger: Mapping[int, LegState]) -> dict[int, LegState]:

@@ -16,8 +16,9 @@ import msgspec
 from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
 from tieline.entity import Entity, Event
+from tieline.errors import ConfigurationError, Mistake
 from tieline.ledger import NOT_BEGUN, LegRow, Stores, Way
-from tieline.message import Batch, pack, split
+from tieline.message import Batch, Reason, pack, split
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
 
@@ -131,7 +132,8 @@ class Publisher:
 def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publisher) -> list[str]:
     """Bring the ledger's facts to the file's wish; gives a line for each leg that changes or begins.
 
-    A new leg of a source with a history begins "from now" and is backfilled, as one step.
+    A new leg of a source with a history begins "from now" and is backfilled, as one step; so does a leg whose
+    target is a new generation.
     """
     said: list[str] = []
     for plan in plans:
@@ -139,26 +141,58 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
         sequence = stores.sources.get(plan.name).sequence
         for leg in plan.legs:
             row = stores.legs.get(leg.name)
-            comes_late = sequence > 0 and (row is None or row.paused == RETIRED)
-            begin = (comes_late and in_order(leg)) or (row is not None and row.ways[-1].after == NOT_BEGUN)
+            why = _begins_anew(stores, leg, row) if sequence else ""
+            begin = (why and in_order(leg)) or (row is not None and row.ways[-1].after == NOT_BEGUN)
             wish = msgspec.structs.replace(wished_way(leg), after=NOT_BEGUN if begin else sequence)
+            if why:
+                ask(stores, [Request("backfill", plan.name, leg.name, begin=bool(begin), why=why)])
+                said.append(f"{leg.name}: {why}; current values are sent to it")
             if row is None:
                 _begin(stores, leg, wish)
-                if comes_late:
-                    ask(stores, [Request("backfill", plan.name, leg.name, begin=begin, why="new leg")])
-                    said.append(f"{leg.name}: new; current values are sent to it first")
-            elif row.ways[-1].channel != wish.channel or row.paused == RETIRED:
+            elif row.ways[-1].channel != wish.channel or row.paused == RETIRED or why:
                 last = row.ways[-1]
                 ways = [*row.ways[:-1], msgspec.structs.replace(last, until=sequence), wish]
                 paused = "" if row.paused == RETIRED else row.paused
                 stores.legs.put(msgspec.structs.replace(row, ways=ways, paused=paused))
-                if comes_late:
-                    ask(stores, [Request("backfill", plan.name, leg.name, begin=begin, why="back again")])
-                said.append(f"{leg.name}: from {last.bus} to {wish.bus}, after what is under way on {last.bus}")
+                if last.channel != wish.channel:
+                    said.append(f"{leg.name}: from {last.bus} to {wish.bus}, after what is under way on {last.bus}")
             else:
                 wish = row.ways[-1]
+            stores.notes.put(f"generation/{leg.name}", leg.generation)
             _declare(stores, leg.name, wish, publisher)
     return said
+
+
+def _begins_anew(stores: Stores, leg: LegPlan, row: LegRow | None) -> str:
+    """Why a leg needs what went to others before, if it does.
+
+    Raises:
+        ConfigurationError: where a generation cannot change as the file asks.
+    """
+    if row is None:
+        return "new"
+    known = stores.notes.get(f"generation/{leg.name}") or 1
+    if leg.generation < known:
+        what = f"has generation {leg.generation}, and was {known} before; what it holds of the earlier one is old"
+        raise ConfigurationError(Mistake(f"systems.{leg.target}", what, f"write generation = {known + 1}"))
+    if leg.generation == known:
+        return "back again" if row.paused == RETIRED else ""
+    if in_order(leg) and _under_way(stores, row):
+        what = f"has a new generation while events are under way on {leg.name}; they would come before earlier ones"
+        remedy = f"write generation = {known}, let them arrive or drop them, then raise it"
+        raise ConfigurationError(Mistake(f"systems.{leg.target}", what, remedy))
+    _forget_doubts(stores, leg.name)
+    return "another system stands behind its name"
+
+
+def _under_way(stores: Stores, row: LegRow) -> bool:
+    return row.entered > sum(stores.legs.totals(row.leg).values())
+
+
+def _forget_doubts(stores: Stores, leg: str) -> None:
+    """Whether a call reached a system that is no longer there does not matter to the next one."""
+    rows = stores.parked.list(leg, Reason.DOUBT, limit=NOT_BEGUN)
+    stores.parked.put([msgspec.structs.replace(row, reason=Reason.RETRY, not_before=0.0) for row in rows])
 
 
 def in_order(leg: LegPlan) -> bool:

@@ -561,7 +561,7 @@ class ConnectorSuite:
     def test_a_transaction_commits_all_of_it(self, counterpart: Counterpart) -> None:
         """Rows, held rows and the leg's state are there together after the commit."""
         _needs(counterpart.facts.transactional, "has transactions")
-        row, state = _held("20000"), LegState(7, 3, 5, {"done": 2})
+        row, state = _held("20000"), LegState(7, 3, 5, {"done": 2}, made=1_800_000_000_000_000)
 
         async def work() -> tuple[list[HeldRow], dict[int, LegState]]:
             async with counterpart.opened() as connector:
@@ -592,7 +592,7 @@ class ConnectorSuite:
                 async with counterpart.opened() as other, other.transaction() as transaction:
                     return await transaction.held("Order", ["20000"]), await transaction.fence("leg", {0: 1})
 
-        assert asyncio.run(work()) == ([], {0: LegState(token=1)})
+        assert asyncio.run(work()) == ([], {0: LegState()})
         assert counterpart.rows() == {}
 
     def test_a_cancelled_transaction_leaves_nothing(self, counterpart: Counterpart) -> None:
@@ -620,7 +620,7 @@ class ConnectorSuite:
                 async with connector.transaction() as transaction:
                     return states | await transaction.fence("leg", {1: 1})
 
-        assert asyncio.run(work()) == {0: LegState(token=1), 1: LegState(token=1)}
+        assert asyncio.run(work()) == {0: LegState(), 1: LegState()}
         assert counterpart.rows() == {}
 
     def test_nobody_sees_a_transaction_before_its_commit(self, counterpart: Counterpart) -> None:
@@ -688,6 +688,21 @@ class ConnectorSuite:
 
         asyncio.run(work())
         assert set(counterpart.rows()) == {"20008", "20005", "20009", "20001"}
+
+    def test_the_fence_tells_whose_token_it_was(self, counterpart: Counterpart) -> None:
+        """A row is given as it was found: a new one with nothing, another's with the token that it was left with."""
+        _needs(counterpart.facts.transactional, "has transactions")
+
+        async def work() -> list[int]:
+            found: list[int] = []
+            async with counterpart.opened() as connector:
+                for token in (5, 5, 8):
+                    async with connector.transaction() as transaction:
+                        states = await transaction.fence("leg", {0: token})
+                        found.append(states[0].token)
+            return found
+
+        assert asyncio.run(work()) == [0, 5, 5]
 
     def test_a_second_worker_waits_at_the_fence(self, counterpart: Counterpart) -> None:
         """Two workers of one leg go one after the other, and the second sees what the first did."""

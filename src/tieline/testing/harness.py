@@ -320,9 +320,10 @@ class Trial:
         self.lease = lease
         self.session_timeout = session_timeout
         self.foreign = foreign
-        self.ledger: Ledger = _TimedLedger()
+        self.ledger = _TimedLedger()
         self.workers: list[Worker] = []
         self.trace: list[str] = []
+        self._lost: list[Ledger] = []
         self._engines: dict[str, MemoryBus] = {}
 
     def engine(self, bus: str) -> MemoryBus:
@@ -344,7 +345,8 @@ class Trial:
         for worker in self.workers:
             await worker.over()
         gaps.armed = None
-        await self.ledger.close()
+        for ledger in (*self._lost, self.ledger):
+            await ledger.close()
 
     async def _gap(self, place: Gap) -> None:
         worker = _worker.get()
@@ -371,6 +373,12 @@ class Trial:
         await worker.over()
         assert worker._task is not None
         return worker._task.result()
+
+    def restore(self, backup: bytes) -> None:
+        """Put an older ledger (see `MemoryLedger.back_up`) in the place of this one, for workers that start now."""
+        self._lost.append(self.ledger)
+        self.ledger = _TimedLedger(backup=backup)
+        self.note("the ledger is an older one from now on")
 
     # -- what a person may look at and do ---------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class SqlConnector:
         self._tables = tables
         self._dialect = dialect
         self._held = bool(system.options.get("held", True))
-        self._keeping = Keeping(dialect, system.name)
+        self._keeping = Keeping(dialect, system.held_as)
         self._reading = Lane(f"{system.name}-reads", dialect, writing=False)
         self._writing = Lane(f"{system.name}-writes", dialect, writing=True)
         self._shapes: dict[str, Shape] = {}

@@ -37,6 +37,7 @@ _LEG: Final = {
     "position": Kind.INTEGER,
     "sequence": Kind.INTEGER,
     "counts": Kind.TEXT,
+    "made": Kind.INTEGER,
 }
 _LEG_KEY: Final = ("target", "leg", "partition")
 
@@ -58,11 +59,11 @@ _decode_counts: Final = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class Keeping:
-    """The two tables in one database, for one system."""
+    """The two tables in one database, for one generation of one system."""
 
-    def __init__(self, dialect: AnyDialect, system: str) -> None:
+    def __init__(self, dialect: AnyDialect, held_as: str) -> None:
         self.dialect = dialect
-        self.system = system
+        self.held_as = held_as
         self._known: dict[str, Relation] = {}
 
     def forget(self) -> None:
@@ -104,10 +105,9 @@ class Keeping:
         last = {(row.key, row.source): row for row in rows}
         if not last:
             return
-        system = self.system
         given = [
             (
-                system,
+                self.held_as,
                 entity,
                 _storable(row.key),
                 row.source,
@@ -126,7 +126,7 @@ class Keeping:
         self.dialect.merge(session, held, held.pick(_HELD_KEY), held.pick(tuple(_HELD)), given)
 
     def fence(self, session: Session, leg: str, tokens: Mapping[int, int]) -> dict[int, LegState]:
-        """Lock the leg's rows, in the order of their partitions, and write the tokens into them.
+        """Lock the leg's rows, in the order of their partitions, write the tokens into them, and give them as found.
 
         Raises:
             Fenced: where a row has seen a higher token.
@@ -134,7 +134,7 @@ class Keeping:
         found = self._locked(session, leg, sorted(tokens))
         if len(found) < len(tokens):
             # Only the key: where another transaction makes the row first, nothing of it is overwritten.
-            new = [(self.system, leg, partition) for partition in sorted(tokens) if partition not in found]
+            new = [(self.held_as, leg, partition) for partition in sorted(tokens) if partition not in found]
             legs = self._made(session, _LEG_NAME)
             key = legs.pick(_LEG_KEY)
             self.dialect.merge(session, legs, key, key, new)
@@ -143,13 +143,14 @@ class Keeping:
             if state.token > tokens[partition]:
                 text = f"token {tokens[partition]} was overtaken by {state.token}"
                 raise Fenced(f"{leg}, partition {partition}: {text}")
-        states = {
-            partition: msgspec.structs.replace(state, token=tokens[partition]) for partition, state in found.items()
+        shown = {
+            partition: msgspec.structs.replace(state, token=tokens[partition])
+            for partition, state in found.items()
+            if state.token != tokens[partition]
         }
-        moved = {partition: state for partition, state in states.items() if state.token != found[partition].token}
-        if moved:
-            self._put(session, leg, moved)
-        return states
+        if shown:
+            self._put(session, leg, shown)
+        return found
 
     def move(self, session: Session, leg: str, states: Mapping[int, LegState], tokens: Mapping[int, int]) -> None:
         """Set the leg's rows; no token goes below those given by the fence."""
@@ -162,7 +163,7 @@ class Keeping:
 
     def _fixed(self, relation: Relation, second: str) -> list[tuple[Column, str]]:
         """The values that all our rows share: this system, and the entity or leg."""
-        return list(zip(relation.pick(tuple(relation.columns)[:2]), (self.system, second), strict=True))
+        return list(zip(relation.pick(tuple(relation.columns)[:2]), (self.held_as, second), strict=True))
 
     def _locked(self, session: Session, leg: str, partitions: Sequence[int]) -> dict[int, LegState]:
         legs = self._made(session, _LEG_NAME)
@@ -173,18 +174,21 @@ class Keeping:
         fixed = self._fixed(legs, leg)
         same = " and ".join(f"{one.sql} = {self.dialect.mark(n, one)}" for n, (one, _) in enumerate(fixed, 1))
         rows = session.rows(
-            f"select partition, position, sequence, token, counts from {legs.sql} where {same} and {among} "
+            f"select partition, position, sequence, token, counts, made from {legs.sql} where {same} and {among} "
             f"order by partition{' for update' if self.dialect.locks_rows else ''}",
             [*(value for _, value in fixed), *parameters],
         )
         return {
-            partition: LegState(position, sequence, token, _decode_counts(counts or "{}"))
-            for partition, position, sequence, token, counts in rows
+            partition: LegState(position, sequence, token, _decode_counts(counts or "{}"), made)
+            for partition, position, sequence, token, counts, made in rows
         }
 
     def _put(self, session: Session, leg: str, states: Mapping[int, LegState]) -> None:
         rows: list[tuple[Any, ...]] = [
-            (self.system, leg, partition, state.token, state.position, state.sequence, _encode(state.counts).decode())
+            (
+                *(self.held_as, leg, partition),
+                *(state.token, state.position, state.sequence, _encode(state.counts).decode(), state.made),
+            )
             for partition, state in sorted(states.items())
         ]
         legs = self._made(session, _LEG_NAME)

@@ -260,8 +260,27 @@ def encode(entity: Entity) -> bytes:
             return data
         # Not by normalising the bytes: an escape and the mark after it must not grow together.
         return _encoder.encode(_decoder(type(entity)).decode(_encoder.encode(_composed(msgspec.json.decode(data)))))
+    except UnicodeEncodeError as error:
+        what = "half a character, which no store can hold; read the text in the encoding that it is in"
+        raise Reject(what, field=_place_of(error.object, entity), value=error.object) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise Reject(f"{type(entity).__name__}: {error}") from error
+
+
+def _place_of(text: str, value: Any) -> str:
+    """Where in a value a text stands, such as `lines.0.sku`; "" where it is no field's."""
+    if isinstance(value, msgspec.Struct):
+        parts: Iterable[tuple[Any, Any]] = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        parts = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, list | tuple | set | frozenset) else ()
+    for name, inner in parts:
+        if inner == text:
+            return str(name)
+        if inside := _place_of(text, inner):
+            return f"{name}.{inside}"
+    return ""
 
 
 def _composed(value: Any) -> Any:
@@ -312,20 +331,18 @@ def decode_many(entity: type[E], data: Sequence[bytes | msgspec.Raw]) -> list[E 
     return [_decode_or_reject(entity, one) for one in data]
 
 
-def prove(entity: type[E], data: Sequence[bytes]) -> list[bytes | Reject]:
+def prove(entity: type[E], data: Sequence[bytes]) -> list[tuple[E, bytes] | Reject]:
     """What `encode` made of values that nobody checked: proved to fit the entity's types, and canonical.
 
-    A value that is right in meaning and not in type, such as a list in a field for a set, is brought
-    to its canonical bytes; one that does not fit is a `Reject` in the result.
+    Gives each entity as whoever decodes it will see it, with its bytes. A value that is right in meaning
+    and not in type, such as a list in a field for a set, is brought to its canonical bytes; one that does
+    not fit is a `Reject` in the result.
     """
-    whole = b"[" + b",".join(data) + b"]"
-    try:
-        decoded = _list_decoder(entity).decode(whole)
-        if len(decoded) == len(data) and _encoder.encode(decoded) == whole:
-            return list(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        pass
-    return [one if isinstance(one, Reject) else encode(one) for one in decode_many(entity, data)]
+    decoded = decode_many(entity, data)
+    sound = [one for one in decoded if not isinstance(one, Reject)]
+    if len(sound) == len(data) and _encoder.encode(sound) == b"[" + b",".join(data) + b"]":
+        return list(zip(sound, data, strict=True))
+    return [one if isinstance(one, Reject) else (one, encode(one)) for one in decoded]
 
 
 def _decode_or_reject(entity: type[E], data: bytes | msgspec.Raw) -> E | Reject:

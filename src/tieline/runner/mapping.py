@@ -8,12 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from tieline.connector import Page, Record
-from tieline.entity import Entity, decode_many, digest, encode, key_of, subject_of
+from tieline.entity import Entity, digest, encode, key_of, prove, subject_of
 from tieline.errors import Reject, TielineError
 from tieline.ledger import SeenRow
 from tieline.runner.plan import SourcePlan
 
-record_encoder: Final = msgspec.json.Encoder(decimal_format="string", order="deterministic", enc_hook=repr)
+_encoder: Final = msgspec.json.Encoder(decimal_format="string", order="deterministic", enc_hook=repr)
 
 _AT_ONCE: Final = 250  # records between two turns of others, about 3 ms
 
@@ -57,8 +57,7 @@ async def map_page(plan: SourcePlan, page: Page, seen: Mapping[str, Sequence[See
         _map(plan, dict(records[start : start + _AT_ONCE]), seen, result)
         await asyncio.sleep(0)
     result.failures.extend(
-        Failure(bad.id, record_encoder.encode({"place": bad.place, "raw": bad.raw}), str(bad.error))
-        for bad in page.bad
+        Failure(bad.id, _bytes_of({"place": bad.place, "raw": bad.raw}), str(bad.error)) for bad in page.bad
     )
     return result
 
@@ -68,7 +67,7 @@ def _map(
 ) -> None:
     result = MappedPage()
     for record_id, record in records.items():
-        record_digest = digest(record_encoder.encode(record))
+        record_digest = digest(_bytes_of(record))
         known = seen.get(record_id)
         if known and all(
             r.record_digest == record_digest and r.mapping == plan.version and not r.gone for r in known
@@ -92,8 +91,11 @@ def _map(
 def _mapped(plan: SourcePlan, record_id: str, record_digest: bytes, entity: Any) -> Mapped:
     if not isinstance(entity, plan.entity):
         raise Reject(f"the mapping gave {type(entity).__name__} instead of {plan.entity.__name__}")
-    subject = subject_of(entity) if plan.entity.__subject__ else ""
-    return Mapped(record_id, record_digest, key_of(entity), subject, encode(entity))
+    return Mapped(record_id, record_digest, key_of(entity), _subject(entity), encode(entity))
+
+
+def _subject(entity: Entity) -> str:
+    return subject_of(entity) if entity.__subject__ else ""
 
 
 def _listed(given: Entity | Iterable[Entity] | None) -> Iterable[Entity]:
@@ -103,14 +105,15 @@ def _listed(given: Entity | Iterable[Entity] | None) -> Iterable[Entity]:
 
 
 def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: MappedPage) -> None:
-    """A field that does not fit its declared type is found by decoding what was encoded, in one call."""
-    checked = decode_many(plan.entity, [m.data for m in result.mapped])
+    """A field that does not fit its declared type is found, and what fits in meaning is made canonical."""
     unfit: dict[str, Reject] = {}
-    for one, entity in zip(result.mapped, checked, strict=True):
-        if isinstance(entity, Reject):
-            unfit.setdefault(one.record, entity)
-        else:
-            one.entity = entity
+    for one, proved in zip(result.mapped, prove(plan.entity, [m.data for m in result.mapped]), strict=True):
+        if isinstance(proved, Reject):
+            unfit.setdefault(one.record, proved)
+            continue
+        one.entity, data = proved
+        if data is not one.data:
+            one.data, one.key, one.subject = data, key_of(one.entity), _subject(one.entity)
     if not unfit:
         return
     result.failures.extend(_failure(record, records[record], error) for record, error in unfit.items())
@@ -120,4 +123,12 @@ def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: Ma
 
 def _failure(record_id: str, record: Record, error: Exception) -> Failure:
     shown = str(error) if isinstance(error, TielineError) else f"the mapping raised {type(error).__name__}: {error}"
-    return Failure(record_id, record_encoder.encode(record), shown)
+    return Failure(record_id, _bytes_of(record), shown)
+
+
+def _bytes_of(record: Record) -> bytes:
+    """Equal for equal records; also where JSON cannot hold one, such as text that was decoded wrongly."""
+    try:
+        return _encoder.encode(record)
+    except (TypeError, ValueError, OverflowError):
+        return repr(record).encode("utf-8", "backslashreplace")

@@ -56,6 +56,20 @@ def test_what_waits_is_grouped_by_cause(waiting):
     assert groups[0]["group"] in table
 
 
+def test_a_record_whose_name_cannot_be_printed_is_shown_and_decided_about(shop):
+    """Half a character in a record's id is shown as its number; the ref names the record all the same."""
+    shop.begin()
+    shop.ledger(lambda stores: stores.sources.put("shop.order", SourceState()))
+    row = ParkedRow("shop.order", "M\udcfcller", b"m" * 16, Version(1, 1), Reason.DEAD, b"{'raw': 1}", "half a key")
+    shop.ledger(lambda stores: stores.parked.put([row]))
+    assert shop.json("parked", "list", "--json")[0]["keys"] == [r"M\udcfcller"]
+    assert r"M\udcfcller" in shop.process("parked", "list", "--each").stdout
+    (ref,) = refs(shop, r"M\udcfcller")
+    assert shop.json("parked", "show", ref)["message"] == "{'raw': 1}"
+    shop("parked", "replay", ref)
+    assert [row.decision for row in shop.parked()] == ["replay"]
+
+
 def test_the_list_can_be_narrowed(waiting):
     """By leg and by reason."""
     assert len(waiting.json("parked", "list", "--each", "--reason", "retry", "--json")) == 1

@@ -83,7 +83,7 @@ def shown(row: ParkedRow, sources: frozenset[str]) -> Waiting:
         ref=ref(row),
         group=group_of(row),
         leg=row.leg,
-        key=row.key,
+        key=_printable(row.key),
         version=version_text(row.version),
         reason=row.reason,
         error=row.error,
@@ -111,7 +111,7 @@ def groups(parked: Iterable[ParkedRow]) -> list[Group]:
             count=len(members),
             decided=sum(1 for row in members if row.decision),
             since=min(row.parked_at for row in members),
-            keys=[row.key for row in members[:5]],
+            keys=[_printable(row.key) for row in members[:5]],
         )
         for name, members in found.items()
     ]
@@ -154,7 +154,12 @@ def _first_whole(entity: type[Entity], data: Sequence[bytes]) -> Entity:
 
 def _short(*parts: str) -> str:
     text = "\0".join(parts)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+
+
+def _printable(key: str) -> str:
+    """A record's id may hold half a character, which no terminal takes: that is shown by its number."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def with_fields(content: Any, fields: Sequence[tuple[str, str]]) -> list[bytes]:

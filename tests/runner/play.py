@@ -466,8 +466,7 @@ class Play:
         late = self.froze and not kind.transactional
         for key in {key for key, _ in history.effects}:
             source = self.shop.histories[flow, key]
-            edited = any(of == leg and k == key for of, k in self.touched)
-            if not late and not edited and (bad := out_of_order(source, history.of(key))):
+            if not late and (leg, key) not in self.touched and (bad := out_of_order(source, history.of(key))):
                 wrong.append(f"{key} went backwards: {bad}")
         if flow == "payments" and not late:
             wrong += self._judge_events(history, kind)
@@ -477,7 +476,7 @@ class Play:
             for key in {key for key, _ in history.effects}:
                 again = [c for c in twice(history.of(key)) if c is not None]
                 source = self.shop.histories[flow, key]
-                if again and len(source) == len(set(source)):
+                if again and (leg, key) not in self.touched and len(source) == len(set(source)):
                     wrong.append(f"{key} was written twice as {again}")
         return [f"{leg}: {one}" for one in wrong]
 

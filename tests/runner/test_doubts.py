@@ -9,6 +9,7 @@ from tests.runner.cells import (
     bad_notes,
     books,
     cannot_be_asked,
+    edited,
     in_virtual_time,
     only_row,
     order,
@@ -92,6 +93,29 @@ async def test_a_message_dropped_while_in_doubt_counts_as_done_where_it_turns_ou
         await trial.settle()
         assert sales(company) == {"1": (2, "")}
         assert await books(trial) == (2, {"done": 2}, 0)
+
+
+@pytest.mark.parametrize("decision", ["replay", "edit"])
+def test_a_decision_about_a_message_in_doubt_waits_until_the_call_can_land_no_more(decision: str) -> None:
+    """Were the doubt over with it, the call could land on top of what comes after."""
+
+    async def check() -> None:
+        company = Company(erp=MERGING)
+        company.scene.flow(Order, "shop", "erp")
+        delays = iter([6.0])
+        async with Trial(company.scene.landscape(), late=lambda system, resource: next(delays, 0.0)) as trial:
+            trial.start()
+            order(company, "1", 1)
+            await asyncio.sleep(2)
+            row = await only_row(trial)
+            await trial.decide(row, decision, edited(row, note="looked at") if decision == "edit" else b"")
+            await asyncio.sleep(1)
+            order(company, "1", 2)
+            await asyncio.sleep(10)  # the call has landed, late
+            await trial.settle()
+            assert sales(company) == {"1": (2, "")}
+
+    run_in_virtual_time(check)
 
 
 @in_virtual_time

@@ -172,8 +172,8 @@ class Leg:
         new = {p: token for p, token in wanted.items() if self._holding.tokens.get(p) != token}
 
         def begin(stores: Stores) -> dict[int, LegState]:
-            if not self._holding.tokens:
-                # A pause is a matter of the worker that saw the outage; a new holder tries for itself.
+            if new:
+                # A pause is a matter of the worker that saw the outage; whoever takes over tries for itself.
                 self._say_paused(stores)
             return stores.legs.states(self.plan.name, way.channel)
 
@@ -390,6 +390,7 @@ class Leg:
             await self._ledger.transact(self._say_paused, self._holding.fences())
         except (Fenced, Unavailable) as error:
             log.warning("pause not written", leg=self.plan.name, reason=str(error))
+            self._holding = Holding("")  # whoever takes the partitions anew, says how the leg stands
 
     def _say_paused(self, stores: Stores) -> None:
         row = stores.legs.get(self.plan.name)
@@ -429,7 +430,7 @@ def _park(stores: Stores, rows: Sequence[ParkedRow]) -> None:
 def due(stores: Stores, leg: str) -> list[ParkedRow]:
     """A leg's rows whose time has come: retries, decisions, references to ask for again, events now first in line."""
     now = stores.now()
-    rows = [row for row in stores.parked.due(leg, now, MAX_MESSAGES) if not _waits_to_be_dropped(row, now)]
+    rows = [row for row in stores.parked.due(leg, now, MAX_MESSAGES) if not _may_still_land(row, now)]
     chosen = {row.key for row in rows}
     waiting = [row for row in stores.parked.waiting(leg, MAX_MESSAGES) if row.key not in chosen]
     rows += [row for row in waiting if row.reason is Reason.REFERENCE and row.not_before <= now]
@@ -443,9 +444,9 @@ def due(stores: Stores, leg: str) -> list[ParkedRow]:
     return rows
 
 
-def _waits_to_be_dropped(row: ParkedRow, now: float) -> bool:
-    """A drop waits while the call that it is about may still land."""
-    return row.decision == "drop" and row.reason is Reason.DOUBT and now < row.not_before < now + _A_DAY
+def _may_still_land(row: ParkedRow, now: float) -> bool:
+    """A decision waits while the call that it is about may still land, on top of what the decision brings."""
+    return bool(row.decision) and row.reason is Reason.DOUBT and now < row.not_before < now + _A_DAY
 
 
 def _applier(desk: Desk, plan: LegPlan) -> Applier:

@@ -67,6 +67,7 @@ class Reader:
         self._now = 0.0  # when this run began, by the ledger's clock
         self._known = True  # whether seen holds rows of this source
         self._any_parked = True  # whether records of this source are parked
+        self._question: ParkedRow | None = None  # whether many deletes are right, as it stood when this run began
 
     @property
     def lease(self) -> str:
@@ -81,15 +82,17 @@ class Reader:
         """
         self._fence = Fence(self.lease, token)
         name = self.plan.name
-        self._state, requests, waiting, self._now = await self._ledger.transact(
+        self._state, requests, waiting, questions, self._now = await self._ledger.transact(
             lambda s: (
                 s.sources.get(name),
                 requests_for(s, name),
                 sum(s.parked.counts(name).values()),
+                s.parked.by_key(name, [_BRAKE]),
                 s.now(),
             )
         )
         self._any_parked = waiting > 0
+        self._question = questions[0] if questions else None
         self._known = self._state.counter > 0
         if self._state.mapping > self.plan.version:
             raise Hold(
@@ -114,7 +117,7 @@ class Reader:
     async def _read(self, connector: Connector, backfills: Sequence[Request], now: float, summary: Summary) -> None:
         facts = connector.capabilities(self.plan.resource)
         every = self.plan.settings.sweep
-        sweeping = every > 0 and now - self._state.swept_at >= every
+        sweeping = self._granted > 0 or (every > 0 and now - self._state.swept_at >= every)
         remapped = self._state.mapping not in {0, self.plan.version}
         anew = facts.rereads and (sweeping or remapped or bool(backfills))
         whole = anew or not facts.incremental or self._state.cursor is None
@@ -134,6 +137,8 @@ class Reader:
         if run.marking:
             await gap(Gap.SWEPT)
             await self._publish_missing(connector, facts.lookup, summary)
+        elif self._granted:
+            await self._close_question()
         swept_at = now if sweeping else self._state.swept_at
         await self._finish(last, backfills, swept_at)
 
@@ -235,9 +240,10 @@ class Reader:
         rows, decided = await self._ledger.transact(
             lambda s: (
                 s.seen.by_key(name, [r.key for r in asked]) if asked else [],
-                [row for row in s.parked.due(name, s.now(), MAX_MESSAGES) if row.key != _BRAKE],
+                s.parked.due(name, s.now(), MAX_MESSAGES),
             )
         )
+        decided = [row for row in decided if row.key != _BRAKE or row.decision == "drop"]
         left: Sequence[Request] = ()
         wanted = [row.record for row in rows if not row.gone]
         wanted += [row.key for row in decided if row.decision != "drop"]
@@ -439,20 +445,10 @@ class Reader:
     async def _publish_missing(self, connector: Connector, can_ask: bool, summary: Summary) -> None:
         """Tombstones for what a full sweep did not show: asked again, or missing twice, and within the brake."""
         name = self.plan.name
-        missing, living, brake = await self._ledger.transact(
-            lambda s: (s.seen.sweep_missing(name), s.seen.count(name), s.parked.by_key(name, [_BRAKE]))
-        )
+        missing, living = await self._ledger.transact(lambda s: (s.seen.sweep_missing(name), s.seen.count(name)))
         missing = await self._confirmed_missing(connector, can_ask, missing)
-        if not missing:
-            if brake:
-                await self._ledger.transact(
-                    lambda s: s.parked.remove(name, [(_BRAKE, brake[0].message_id)]), [self._fence]
-                )
-            return
-        allowed = brake and brake[0].decision == "replay"
-        if len(missing) > max(_FEW, self.plan.settings.brake * living) and not allowed:
-            if not brake:
-                await self._hold_deletes(missing, living)
+        if len(missing) > max(_FEW, self.plan.settings.brake * living) + self._granted:
+            await self._hold_deletes(missing, living)
             return
         for start in range(0, len(missing), MAX_MESSAGES):
             changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, at=self._now)
@@ -460,10 +456,18 @@ class Reader:
                 changes.delete(row)
             summary.messages += len(changes.messages)
             await self._commit(changes, {}, (), set(), None, (), 0)
-        if brake:
-            await self._ledger.transact(
-                lambda s: s.parked.remove(name, [(_BRAKE, brake[0].message_id)]), [self._fence]
-            )
+        await self._close_question()
+
+    async def _close_question(self) -> None:
+        if (question := self._question) is not None:
+            settled = [(_BRAKE, question.message_id)]
+            await self._ledger.transact(lambda s: s.parked.remove(self.plan.name, settled), [self._fence])
+
+    @property
+    def _granted(self) -> int:
+        """How many deletes a person has said are right."""
+        question = self._question
+        return int(question.message.split()[0]) if question is not None and question.decision == "replay" else 0
 
     async def _confirmed_missing(
         self, connector: Connector, can_ask: bool, missing: Sequence[SeenRow]
@@ -488,15 +492,24 @@ class Reader:
         return [row for row in missing if row.record in agreed]
 
     async def _hold_deletes(self, missing: Sequence[SeenRow], living: int) -> None:
+        """Ask whether so many deletes are right. An answer to the question about fewer of them is none to this."""
         share = 100 * len(missing) / max(1, living)
         sample = ", ".join(row.key for row in missing[:5])
         reason = (
             f"{self.plan.name} no longer shows {len(missing)} of {living} keys ({share:.0f} %), such as {sample}. "
             f"Nothing was deleted. If that is right: tieline parked replay {self.plan.name} '{_BRAKE}'"
         )
-        log.warning("deletes held", source=self.plan.name, missing=len(missing), living=living)
         row = self._park(_BRAKE, f"{len(missing)} of {living}".encode(), reason)
-        await self._ledger.transact(lambda s: s.parked.put([row]), [self._fence])
+        if self._question is not None and self._question.message_id == row.message_id:
+            return
+        log.warning("deletes held", source=self.plan.name, missing=len(missing), living=living)
+
+        def ask_anew(stores: Stores) -> None:
+            if stores.parked.by_key(row.leg, [_BRAKE]) == ([self._question] if self._question else []):
+                stores.parked.remove(row.leg, [(_BRAKE, self._question.message_id)] if self._question else [])
+                stores.parked.put([row])
+
+        await self._ledger.transact(ask_anew, [self._fence])
 
 
 def _clash_reason(clash: Clash) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tieline.conforming import conform
 from tieline.connector import Page, Record
 from tieline.entity import Entity, digest, encode, key_of, prove, subject_of
 from tieline.errors import Reject, TielineError
@@ -27,7 +28,7 @@ class Mapped:
     key: str
     subject: str
     data: bytes
-    entity: Entity | None = None  # decoded from `data`, as every target will see it
+    entity: Entity | None = None  # as it is when decoded from `data`, so as every target will see it
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ def _map(
 def _mapped(plan: SourcePlan, record_id: str, record_digest: bytes, entity: Any) -> Mapped:
     if not isinstance(entity, plan.entity):
         raise Reject(f"the mapping gave {type(entity).__name__} instead of {plan.entity.__name__}")
-    return Mapped(record_id, record_digest, key_of(entity), _subject(entity), encode(entity))
+    return Mapped(record_id, record_digest, key_of(entity), _subject(entity), encode(entity), entity)
 
 
 def _subject(entity: Entity) -> str:
@@ -106,14 +107,17 @@ def _listed(given: Entity | Iterable[Entity] | None) -> Iterable[Entity]:
 
 def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: MappedPage) -> None:
     """A field that does not fit its declared type is found, and what fits in meaning is made canonical."""
+    data = [one.data for one in result.mapped]
+    if all(map(bytes.isascii, data)) and conform(plan.entity, [one.entity for one in result.mapped]):
+        return
     unfit: dict[str, Reject] = {}
-    for one, proved in zip(result.mapped, prove(plan.entity, [m.data for m in result.mapped]), strict=True):
+    for one, proved in zip(result.mapped, prove(plan.entity, data), strict=True):
         if isinstance(proved, Reject):
             unfit.setdefault(one.record, proved)
             continue
-        one.entity, data = proved
-        if data is not one.data:
-            one.data, one.key, one.subject = data, key_of(one.entity), _subject(one.entity)
+        one.entity, canonical = entity, _ = proved
+        if canonical is not one.data:
+            one.data, one.key, one.subject = canonical, key_of(entity), _subject(entity)
     if not unfit:
         return
     result.failures.extend(_failure(record, records[record], error) for record, error in unfit.items())

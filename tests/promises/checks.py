@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.promises.books import AuditedTrial
 from tests.runner.cells import order
@@ -14,6 +14,7 @@ from tieline.testing import Scene, Trial, Worker
 from tieline.testing.harness import Spoil
 from tieline.testing.oracle import Account, History, accounts, out_of_order, twice, watch
 
+T = TypeVar("T")
 Meet = Callable[[Worker], None]
 POINTS = range(1, 31)  # from a page that is read to a position that is moved
 SENT_AGAIN = 8  # messages at most, current values that make a late call good among them
@@ -40,7 +41,7 @@ def freeze(worker: Worker) -> None:
 
 @dataclass(slots=True)
 class AtPoint:
-    """Lets the first worker meet something at its n-th point, counted from the first page that it reads once armed."""
+    """Lets the first worker meet something at its n-th point from the first page on that it reads once armed."""
 
     number: int
     meet: Meet
@@ -104,6 +105,14 @@ def sales_history(company: Company, trial: Trial) -> History:
 def settled(account: Account, least: int, most: int = 0) -> bool:
     """Whether as many messages came in as may have, every one has its outcome, and none waits."""
     return account.balanced and not account.parked and least <= account.entered <= (most or least)
+
+
+async def until(seconds: int, look: Callable[[], T], wanted: T) -> T:
+    """What there is as soon as that is what is wanted, or else when the time is over."""
+    while (found := look()) != wanted and seconds:
+        seconds -= 1
+        await asyncio.sleep(1)
+    return found
 
 
 async def nothing_is_lost() -> None:

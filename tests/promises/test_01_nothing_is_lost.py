@@ -1,8 +1,6 @@
 """Promise 1, with 2 and 5 beside it: nothing is lost, done twice or miscounted, whatever is killed."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 from tests.promises.checks import (
@@ -16,6 +14,7 @@ from tests.promises.checks import (
     one_interruption,
     sales_history,
     settled,
+    until,
 )
 from tests.runner.cells import order, run_in_virtual_time, sales
 from tests.runner.company import CREATING, MERGING, SQL, Company, Kind, Order
@@ -27,8 +26,6 @@ from tieline.entity import Entity, Money
 from tieline.errors import Unavailable
 from tieline.testing import Scene, Trial, clock
 from tieline.testing.oracle import accounts, out_of_order
-
-T = TypeVar("T")
 
 
 def test_a_worker_killed_at_any_point_loses_nothing_and_does_nothing_twice() -> None:
@@ -181,11 +178,3 @@ async def taken_away_and_given_again(number: int, kind: Kind) -> None:
         scene.store("warehouse").put("stocks", {"sku": "s", "stock": 20}, id="sku")
         found = await until(15, lambda: products_there(scene), [(None, 20)])
         assert found == [(None, 20)], f"{LOST} at point {number}, {at.place}: {found}"
-
-
-async def until(seconds: int, look: Callable[[], T], wanted: T) -> T:
-    """What there is as soon as that is what is wanted, or else when the time is over."""
-    while (found := look()) != wanted and seconds:
-        seconds -= 1
-        await asyncio.sleep(1)
-    return found

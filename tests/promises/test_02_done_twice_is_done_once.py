@@ -9,7 +9,7 @@ from tests.runner.company import CREATING, KINDS, STEPPING, Company, Kind, Order
 
 from tieline.connectors import memory
 from tieline.message import Reason
-from tieline.testing import Trial, Worker, clock
+from tieline.testing import Scene, Trial, Worker, clock
 from tieline.testing.oracle import accounts
 
 SETTLING = 10.0  # seconds; what a scene's systems have
@@ -25,7 +25,7 @@ async def told(trial: Trial) -> list[str]:
     return await trial.look(lambda s: list(s.notes.starting("late/")))
 
 
-# -- what is so already -----------------------------------------------------------------------------------------
+# -- what is so already ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -53,6 +53,31 @@ def test_reading_everything_again_and_sending_everything_again_writes_nothing(ki
             assert account.outcomes == {"done": 3, "unchanged": 3}, f"{BOOKS}: {account}"
 
     run_in_virtual_time(check)
+
+
+def test_what_is_sent_again_after_a_kill_anywhere_is_not_written_again() -> None:
+    """What the target has and what is held of it are one commit."""
+    for number in POINTS:
+        clock.run(killed_and_sent_again(number))
+
+
+async def killed_and_sent_again(number: int) -> None:
+    memory.forget()
+    company = Company(scene=Scene(sweep=1e6))
+    company.scene.flow(Order, "shop", "erp")
+    at = AtPoint(number, crash, armed=True)
+    async with Trial(company.scene.landscape(), faults=at) as trial:
+        history = sales_history(company, trial)
+        order(company, "1", 1)
+        trial.start("w1")
+        await asyncio.sleep(1)
+        second = trial.start("w2")
+        await asyncio.sleep(5)
+        await second.runner.backfill("orders")
+        await asyncio.sleep(3)
+        assert history.of("1") == [1], f"{TWICE} at point {number}, {at.place}: {history.effects}"
+        (account,) = await trial.look(accounts)
+        assert account.outcomes["unchanged"] > 0, "nothing was sent again"
 
 
 @in_virtual_time
@@ -83,8 +108,7 @@ async def test_a_batch_that_is_published_twice_is_had_once() -> None:
         order(company, "1", 2)
         await first.over()
         trial.start()
-        await trial.settle()
-        await asyncio.sleep(5)
+        await asyncio.sleep(10)
         ends = await trial.engine("far").ends("far:shop.order/2")
         assert sum(ends.values()) == 3, "it was to be published twice"
         assert history.of("1") == [1, 2], f"{TWICE}: {history.effects}"
@@ -92,7 +116,7 @@ async def test_a_batch_that_is_published_twice_is_had_once() -> None:
         assert settled(account, 2), f"{BOOKS}: {account}"
 
 
-# -- what nobody knows -----------------------------------------------------------------------------------------------
+# -- what nobody knows -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [CREATING, STEPPING], ids=lambda kind: kind.name)
@@ -144,8 +168,40 @@ def test_a_call_that_was_cut_off_may_land_late_and_is_not_made_again_before(seco
             await asyncio.sleep(seconds / 2)
             order(company, "1", 2)
             await trial.settle()
+            await asyncio.sleep(SETTLING)
             assert not history.doubles, f"{TWICE}: {history.effects}"
             assert history.of("1") == [1, 2], f"{LOST}: {history.effects}"
+            (account,) = await trial.look(accounts)
+            assert settled(account, 2), f"{BOOKS}: {account}"
+
+    run_in_virtual_time(check)
+
+
+@pytest.mark.parametrize("place", ["CLAIMED", "CALLED"])
+@pytest.mark.parametrize("kind", [CREATING, STEPPING], ids=lambda kind: kind.name)
+def test_what_is_deleted_while_its_create_is_in_doubt_is_looked_for_and_goes(kind: Kind, place: str) -> None:
+    """Its worker is killed before or after the call, when the delete has been published already."""
+
+    async def check() -> None:
+        company = Company(erp=kind)
+        company.scene.flow(Order, "shop", "erp")
+
+        def faults(worker: Worker, at: str) -> float:
+            if (worker.name, at) != ("w1", place):
+                return 0.0
+            company.scene.store("shop").drop("orders", "1")
+            asyncio.get_running_loop().call_later(SETTLING / 2, worker.crash)
+            return SETTLING
+
+        async with Trial(company.scene.landscape(), faults=faults) as trial:
+            history = sales_history(company, trial)
+            order(company, "1", 1)
+            await trial.start("w1").over()
+            (account,) = await trial.look(accounts)
+            assert account.entered == 2, "the delete was to be published"
+            trial.start("w2")
+            await asyncio.sleep(2 * SETTLING)
+            assert history.now() == {}, f"{LOST}: the delete, {history.effects}"
             (account,) = await trial.look(accounts)
             assert settled(account, 2), f"{BOOKS}: {account}"
 

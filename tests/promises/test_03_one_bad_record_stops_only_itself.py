@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.connectors.sql_databases import Database
-from tests.promises.checks import BOOKS, LOST, POINTS, STUCK, AtPoint, settled
+from tests.promises.checks import BOOKS, LOST, POINTS, STUCK, AtPoint, settled, until
 from tests.promises.once import run_once
 from tests.runner.cells import bad_notes, edited, only_row, order, pay, receipts, run_in_virtual_time, sales
 from tests.runner.company import CREATING, SQL, Company, Customer, Kind, Order, Payment
@@ -200,7 +200,7 @@ def test_an_order_that_comes_before_its_customer_follows_it_whenever_that_comes(
         clock.run(reference_arrives(number, kind, patience=15))
 
 
-async def reference_arrives(number: int, kind: Kind, patience: float) -> None:
+async def reference_arrives(number: int, kind: Kind, patience: int) -> None:
     """The customer is put, and brought by another worker, at the n-th point of the order's own."""
     memory.forget()
     company = Company(erp=kind)
@@ -218,7 +218,7 @@ async def reference_arrives(number: int, kind: Kind, patience: float) -> None:
         await asyncio.sleep(1)
         shop.put("orders", {"number": "1", "total": Decimal(1), "customer": "c"}, id="number")
         trial.start("w1", only={"orders"})
-        await asyncio.sleep(patience)
+        await until(patience, lambda: sales(company), {"1": (1, "")})
         assert company.scene.store("erp").rows("parties")
         found = f"at point {number}, {at.place}: {waiting(await trial.parked())}\n" + "\n".join(trial.trace)
         assert sales(company) == {"1": (1, "")}, f"{STUCK} {found}"

@@ -92,7 +92,10 @@ class SqlShop:
         self._database = database
         self._table = f"{database.prefix}orders"
         database.run(f"create table {self._table} (number text primary key, total text, changed timestamp)")
+        self._adapter = Adapter(sql.Sql(orders=sql.Table(self._table, key="number", cursor="changed")))
+        self._adapter.source(Order, "orders", name="order")(_order_of)
         self._company = Company()
+        self._company.scene.flow(Order, "shop", "erp")
         self._ledger = MemoryLedger()
 
     def put(self, number: str) -> None:
@@ -120,18 +123,15 @@ class SqlShop:
 
     async def read(self, sweep: float = 0.0) -> set[str]:
         """Read once and deliver; gives the numbers that the ERP has then."""
-        adapter = Adapter(sql.Sql(orders=sql.Table(self._table, key="number", cursor="changed")))
-        adapter.source(Order, "orders", name="order")(_order_of)
         self._company.scene.systems["shop"] = System(
             name="shop",
-            adapter=adapter,
+            adapter=self._adapter,
             settings=self._database.settings(name="shop"),
             sources={"order": SourceSettings(sweep=sweep)},
         )
-        self._company.scene.flow(Order, "shop", "erp")
         bus = SqlBus(self._ledger, shared=True)
         await Runner(self._company.scene.landscape(), self._ledger, {"direct": bus}).run(once=True)
-        return sales(self._company).keys() | set()
+        return set(sales(self._company))
 
 
 def _order_of(record: Record) -> Order:
@@ -164,14 +164,12 @@ async def a_very_late_commit() -> None:
     """Its stamp is below the cursor, and no overlap reaches back to it."""
     company = _company()
     async with Trial(company.scene.landscape()) as trial:
-        order(company, "1", 1)
-        order(company, "2", 2)
         trial.start()
         await trial.settle()
-        record = {"number": "3", "total": 3}
+        record = {"number": "late", "total": 4}
         company.scene.store("shop").put("orders", record, id="number", counter=1)
         await trial.settle()
-        assert sales(company).keys() == {"1", "2", "3"}, MISSED
+        assert sales(company).keys() == {"1", "2", "3", "late"}, MISSED
 
 
 async def an_order_that_the_list_hides() -> None:
@@ -293,7 +291,7 @@ async def an_accident() -> None:
         await trial.settle()
         rows = store.contents.tables.pop("orders")
         await trial.settle()
-        assert [row.key for row in await trial.parked("shop.order")] == ["*deletes*"]
+        assert [row.key for row in await trial.parked("shop.order")] == ["*deletes*"], UNBRAKED
         store.contents.tables["orders"] = rows
         await trial.settle()
         assert await trial.parked() == []

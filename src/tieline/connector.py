@@ -88,7 +88,7 @@ class Result(msgspec.Struct, frozen=True):
     error: TielineError | None = None
 
 
-class HeldRow(msgspec.Struct, frozen=True):
+class HeldRow(msgspec.Struct, frozen=True, gc=False):
     """What a target has of one key from one source. `digest` is of the entity, 16 bytes.
 
     `deleted` means that this source said the key is gone. `step` counts finished steps.

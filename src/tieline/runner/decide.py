@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from tieline.connector import HeldRow
 from tieline.entity import Entity
 from tieline.errors import InDoubt, MissingReference, RetryLater, Unavailable
@@ -15,8 +17,7 @@ from tieline.ledger import ParkedRow
 from tieline.message import Message, Outcome, Reason
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct, gc=False):
     """One message on its way into a target.
 
     `entity` is its data decoded, where that is at hand. `sequence` is its batch's number; `parked`
@@ -31,7 +32,7 @@ class Work:
     parked: ParkedRow | None = None
     entity: Entity | None = None
     held: HeldRow | None = None
-    others: list[HeldRow] = field(default_factory=list)
+    others: list[HeldRow] = []
 
     @property
     def target_id(self) -> str | None:

@@ -19,8 +19,7 @@ _encoder: Final = msgspec.json.Encoder(decimal_format="string", order="determini
 _AT_ONCE: Final = 250  # records between two turns of others, about 3 ms
 
 
-@dataclass(slots=True)
-class Mapped:
+class Mapped(msgspec.Struct, gc=False):
     """One entity that a record gave."""
 
     record: str

@@ -106,13 +106,13 @@ class Postgresql:
 
     def among(self, columns: Sequence[Column], values: Sequence[Sequence[Any]], first: int) -> tuple[str, list[Any]]:
         # Not `= any(array)`: without statistics that may compare every row with every value.
-        arrays = [list(of_column) for of_column in zip(*values, strict=True)]
+        arrays = [_array(of_column) for of_column in zip(*values, strict=True)]
         marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, first))
         shown = ", ".join(f"{c.sql}::text" if c.kind is Kind.OTHER else c.sql for c in columns)
         return f"({shown}) in (select * from unnest({marks}))", arrays
 
     def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
-        arrays = [list(of_column) for of_column in zip(*values, strict=True)]
+        arrays = [_array(of_column) for of_column in zip(*values, strict=True)]
         marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, 1))
         names = ", ".join(f"tieline_{n}" for n in range(len(columns)))
         join = " and ".join(
@@ -136,7 +136,7 @@ class Postgresql:
         rows = f"select * from {relation.sql} where {same} and {column.sql} = asked.one offset 0"
         return f"select {chosen} from {asked} cross join lateral ({rows}) found", [
             *(v for _, v in fixed),
-            list(values),
+            _array(values),
         ]
 
     def identity(self, text: str, column: Column) -> Any:
@@ -318,6 +318,15 @@ class Postgresql:
         settings = ", ".join(f"{c.sql} = n.{c.sql}" for c in columns if c.name not in keys)
         if settings:
             session.run(f"update {relation.sql} o set {settings} from {source} where {_same(key)}", parameters)
+
+
+def _array(values: Sequence[Any]) -> Any:
+    """Values for an array: plain texts as its literal, which is much faster than the driver's own way."""
+    if set(map(type, values)) == {str}:
+        inside = '","'.join(values)
+        if "\\" not in inside and inside.count('"') == 2 * (len(values) - 1):
+            return f'{{"{inside}"}}'
+    return list(values)
 
 
 def _sought(column: Column) -> str:

@@ -19,11 +19,12 @@ from tests.runner.cells import (
     run_in_virtual_time,
     sales,
 )
-from tests.runner.company import CREATING, Company, Order, Payment
+from tests.runner.company import CREATING, MERGING, Company, Order, Payment
 
 from tieline.connector import Change
 from tieline.errors import Reject, RetryLater, TielineError
 from tieline.testing import Trial, Worker
+from tieline.testing.oracle import watch
 
 
 @in_virtual_time
@@ -267,3 +268,32 @@ def test_a_decision_that_lands_while_the_call_is_under_way_is_carried_out_on_wha
             assert await books(trial) == (1, {"done": 1}, 0)
 
     run_in_virtual_time(check)
+
+
+@in_virtual_time
+async def test_a_retry_waits_until_what_its_predecessor_may_have_delivered_has_come_again() -> None:
+    """A newer value was written, and its worker died before it could say so: the older one, parked, stays away."""
+    company = Company(erp=MERGING)
+    company.scene.flow(Order, "shop", "erp")
+    cut = Interrupt("CALLED")
+    refusing = True
+
+    def not_now(system: str, resource: str, change: Change) -> TielineError | None:
+        return RetryLater("not now") if refusing and (change.record or {}).get("total") == 1 else None
+
+    async with Trial(company.scene.landscape(), faults=cut, spoil=not_now) as trial:
+        history = watch(
+            company.scene.store("erp"), trial.note, sales=(lambda r: r["reference"], lambda r: r["total"])
+        )
+        first = trial.start()
+        order(company, "1", 1)
+        await asyncio.sleep(1)
+        cut.armed = True
+        order(company, "1", 2)
+        await first.over()
+        refusing = False
+        await asyncio.sleep(10)
+        trial.start()
+        await trial.settle()
+        assert set(history["sales"].of("1")) == {2}, history["sales"].of("1")
+        assert await books(trial) == (2, {"superseded": 1, "done": 1}, 0)

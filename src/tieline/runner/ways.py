@@ -67,10 +67,11 @@ class Handover:
             if recent and recent[0][0].position > expected:
                 return [], {}
             for delivery, entities in recent:
-                if delivery.position == expected and count < most:
+                size = len(delivery.batch.messages)
+                if delivery.position == expected and (not found or count + size <= most):
                     found.append(delivery)
                     known.update(entities)
-                    count += len(delivery.batch.messages)
+                    count += size
                     expected += 1
         return found, known
 

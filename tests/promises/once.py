@@ -26,7 +26,9 @@ def run_once(landscape: Landscape) -> Ended:
         ledger = open_ledger(landscape.store, landscape.folder)
         buses = open_buses(landscape, ledger)
         try:
-            await asyncio.wait_for(Runner(landscape, ledger, buses).run(once=True), 60)
+            report = await asyncio.wait_for(Runner(landscape, ledger, buses).run(once=True), 60)
+            assert not report.failed, report.failed
+            assert not report.paused, report.paused
             return Ended(await ledger.transact(accounts), await ledger.transact(lambda s: s.parked.list()))
         finally:
             await close_all(buses, ledger)

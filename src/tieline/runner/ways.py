@@ -9,6 +9,7 @@ old way before it takes from the new one, and nothing is lost or repeated betwee
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -57,22 +58,28 @@ class Handover:
         self._recent.setdefault(key, deque(maxlen=self.most)).append((delivery, entities))
 
     def take(self, channel: str, after: Mapping[int, int], most: int) -> tuple[list[Delivery], Entities]:
-        """What follows these positions without a hole; nothing where one of them is further behind."""
+        """What follows these positions without a hole, partition by partition in turn.
+
+        Nothing where one of them is further behind than what is remembered.
+        """
+        ahead: list[tuple[int, int, Delivery, Entities]] = []
+        for partition, position in after.items():
+            recent = self._recent.get((channel, partition), ())
+            if recent and recent[0][0].position > position + 1:
+                return [], {}
+            following = [one for one in recent if one[0].position > position]
+            for place, (delivery, entities) in enumerate(following, 1):
+                if delivery.position == position + place:  # another worker may have read the source in between
+                    ahead.append((place, partition, delivery, entities))
         found: list[Delivery] = []
         known: dict[bytes, Entity] = {}
         count = 0
-        for partition, position in after.items():
-            expected = position + 1
-            recent = self._recent.get((channel, partition), ())
-            if recent and recent[0][0].position > expected:
-                return [], {}
-            for delivery, entities in recent:
-                size = len(delivery.batch.messages)
-                if delivery.position == expected and (not found or count + size <= most):
-                    found.append(delivery)
-                    known.update(entities)
-                    count += size
-                    expected += 1
+        for _, _, delivery, entities in sorted(ahead, key=itemgetter(0, 1)):
+            if count >= most:
+                break
+            found.append(delivery)
+            known.update(entities)
+            count += len(delivery.batch.messages)
         return found, known
 
 

@@ -112,7 +112,7 @@ class Desk:
         with closing(sqlite3.connect(self._file)) as desk:
             return desk.execute("select number, total from changes").fetchall()
 
-    def system(self) -> System:
+    def system(self, name: str = "desk") -> System:
         """The desk as a target: a create that is cut off can be looked up, and is not done twice."""
         orders = Resource(
             "/orders",
@@ -127,7 +127,7 @@ class Desk:
         adapter.sink(company.Order, "orders", name="order", match="number")(
             lambda order: {"number": order.number, "total": str(order.total.amount)}
         )
-        return company.system("desk", adapter, f"http://127.0.0.1:{self.port}", timeout=1.0, settling=1.5)
+        return company.system(name, adapter, f"http://127.0.0.1:{self.port}", timeout=1.0, settling=1.5)
 
 
 class Case:

@@ -362,11 +362,12 @@ S = TypeVar("S", bound=Served)
 
 
 @contextmanager
-def serving(server: S) -> Iterator[S]:
-    """Serve on a free port of this machine, in a thread of its own, until left."""
+def serving(server: S, port: int = 0) -> Iterator[S]:
+    """Serve on a free port of this machine, or on this one, in a thread of its own, until left."""
     # Told that it is TCP, asyncio switches Nagle's delays off.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
         server.port = taken.getsockname()[1]
         config = uvicorn.Config(
             server, log_level="critical", lifespan="off", ws="none", access_log=False, timeout_graceful_shutdown=1

@@ -15,7 +15,7 @@ import structlog
 from tieline.adapter import Sink
 from tieline.connector import Change, Connector, HeldRow, LegState, Result
 from tieline.entity import Entity
-from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, TielineError, Unavailable
+from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, RetryLater, TielineError, Unavailable
 from tieline.ledger import Stores
 from tieline.message import Outcome, Version
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
@@ -198,7 +198,7 @@ class ClaimedApplier:
         if not calls:
             return
         await self._prove(holding)
-        results = await self._write(calls)
+        results = await self._unless_down(await self._write(calls))
         outage = await self._confirm(calls, results, waiting, failures, final, holding)
         if outage is not None:
             raise outage
@@ -284,6 +284,17 @@ class ClaimedApplier:
                     calls[i].step = number + 1
                 else:
                     results[i] = msgspec.structs.replace(results[i], error=one.error)
+        return results
+
+    async def _unless_down(self, results: list[Result]) -> list[Result]:
+        """Where each call failed and may work later, the target is asked how it is: if it is down, none is to blame."""
+        if not all(isinstance(result.error, RetryLater) for result in results):
+            return results
+        try:
+            await self._connector.check()
+        except TielineError as error:
+            if isinstance(error, Unavailable | AccessRefused):
+                return [msgspec.structs.replace(result, error=error) for result in results]
         return results
 
     async def _open_steps(self, calls: Sequence[Call], results: Sequence[Result]) -> list[set[int]]:

@@ -13,7 +13,7 @@ from tieline.connector import Change, Record
 from tieline.entity import Money
 from tieline.errors import Reject, RetryLater, TielineError, Unavailable
 from tieline.landscape.status import status
-from tieline.testing import Trial, clock
+from tieline.testing import Trial, Worker, clock
 
 
 async def balance(trial: Trial, leg: str = "orders>erp") -> str:
@@ -127,6 +127,29 @@ def test_a_message_that_fails_is_counted_once_wherever_its_worker_stops(kind: Ki
     for number in POINTS:
         for fails in (FailsOnce(), is_bad):
             clock.run(one_interruption(number, kind, meet, spoil=fails, calm=False))
+
+
+@in_virtual_time
+async def test_a_message_that_is_parked_when_its_target_goes_down_is_counted_once() -> None:
+    """Its batch comes again when the target is back; the retry that has become due meanwhile waits for that."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    erp = company.scene.store("erp")
+
+    def faults(worker: Worker, place: str) -> float:
+        if place == "PARKED" and not erp.calls.get("check"):
+            erp.failure = Unavailable("it went down")
+            asyncio.get_running_loop().call_later(5, setattr, erp, "failure", None)
+        return 0.0
+
+    async with AuditedTrial(company.scene.landscape(), faults=faults, spoil=FailsOnce()) as trial:
+        trial.start()
+        order(company, "1", 2)
+        order(company, "2", 5)
+        await asyncio.sleep(30)
+        assert erp.calls.get("check"), "the leg was to be paused"
+        assert not trial.wrong, f"{BOOKS}: {trial.wrong}"
+        assert await balance(trial) == "in 2 = 2 done", BOOKS
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))

@@ -120,8 +120,8 @@ def test_a_direct_leg_without_a_spool_loses_what_it_was_too_slow_for(monkeypatch
     """It is handed its batches in the process, and has no place where they wait for it."""
     real = Leg._take
 
-    async def take(self: Leg, way: Way, wait: float) -> Any:
-        found, entities = await real(self, way, wait)
+    async def take(self: Leg, way: Way, **rest: Any) -> Any:
+        found, entities = await real(self, way, **rest)
         recent = self._handover._recent.get((way.channel, 0), ())
         return [delivery for delivery, _ in recent if delivery in found], entities
 

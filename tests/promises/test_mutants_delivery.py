@@ -77,7 +77,7 @@ def test_where_a_retry_does_not_wait_until_its_message_is_passed_it_is_counted_t
 
     monkeypatch.setattr(Leg, "_again", again)
     with red(BOOKS):
-        nothing_vanishes.test_a_message_that_fails_is_counted_once_wherever_its_worker_stops(SQL, crash)
+        nothing_vanishes.test_a_message_that_is_parked_when_its_target_goes_down_is_counted_once()
 
 
 def test_without_the_fence_on_parking_a_thawed_worker_parks_what_its_successor_has_applied(

@@ -287,7 +287,7 @@ class ClaimedApplier:
         return results
 
     async def _unless_down(self, results: list[Result]) -> list[Result]:
-        """Where each call failed and may work later, the target is asked how it is: if it is down, none is to blame."""
+        """Where each call is to be tried later, the target is asked how it is: if it is down, none is to blame."""
         if not all(isinstance(result.error, RetryLater) for result in results):
             return results
         try:

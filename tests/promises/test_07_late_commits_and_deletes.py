@@ -183,8 +183,8 @@ async def an_order_that_the_list_hides() -> None:
         hiding.begins()
         await trial.settle()
         await trial.settle()
-        assert hiding.found, "no sweep missed it"
         assert history.of("1") == [1], WRONGLY_GONE
+        assert hiding.found, "no sweep missed it"
         hiding.ends()
         company.scene.store("shop").drop("orders", "1")
         await trial.settle()

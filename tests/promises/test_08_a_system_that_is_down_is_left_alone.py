@@ -85,6 +85,7 @@ async def a_target_is_down(kind: Kind, error: TielineError) -> None:
         order(company, "meanwhile", 2)
         await asyncio.sleep(5)
         assert sales(company, "bi").keys() == {"before", "meanwhile"}, HELD_UP
+        assert await trial.parked() == [], BLAMED
         (leg,) = [row for row in await trial.look(lambda s: s.legs.all()) if row.target == "erp"]
         assert leg.paused == f"erp: {error}"
         calls = sum(erp.calls.values())

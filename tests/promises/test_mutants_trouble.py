@@ -1,0 +1,54 @@
+"""Defects put in on purpose turn promises 8 and 12 red: what is made of systems that are down, and of bad input."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+from tests.promises import test_08_a_system_that_is_down_is_left_alone as left_alone
+from tests.promises.mutants import red
+from tests.runner.cells import run_in_virtual_time
+from tests.runner.company import CREATING, MERGING, SQL, STEPPING, Kind
+
+from tieline.connector import LegState, Result
+from tieline.errors import Reject, TielineError, Unavailable
+from tieline.runner.applying import Waiting
+from tieline.runner.claimed import ClaimedApplier
+from tieline.runner.decide import Work
+from tieline.runner.leg import Leg
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.mark.parametrize("kind", [SQL, CREATING, MERGING, STEPPING], ids=lambda kind: kind.name)
+def test_an_outage_that_is_taken_for_bad_messages_makes_dead_letters(monkeypatch: Patch, kind: Kind) -> None:
+    real = Leg._apply
+
+    async def apply(self: Leg, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting) -> None:
+        try:
+            await real(self, works, moves, waiting)
+        except Unavailable as error:
+            await self._pass_over(moves, [self._desk.park(work, Reject(str(error)), waiting.now) for work in works])
+
+    monkeypatch.setattr(Leg, "_apply", apply)
+    with red(left_alone.BLAMED):
+        run_in_virtual_time(lambda: left_alone.a_target_is_down(kind, left_alone.DOWN))
+
+
+def test_a_leg_that_does_not_pause_pesters_its_target(monkeypatch: Patch) -> None:
+    async def pause(self: Leg, error: TielineError, stopping: asyncio.Event) -> None:
+        self.paused = f"{self.plan.target}: {error}"
+        await self._write_pause()
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(Leg, "_pause", pause)
+    with red(left_alone.PESTERED):
+        run_in_virtual_time(lambda: left_alone.a_target_is_down(SQL, left_alone.DOWN))
+
+
+def test_errors_of_single_calls_that_are_not_checked_make_messages_wait(monkeypatch: Patch) -> None:
+    async def unless_down(self: ClaimedApplier, results: list[Result]) -> list[Result]:
+        return results
+
+    monkeypatch.setattr(ClaimedApplier, "_unless_down", unless_down)
+    with red(left_alone.BLAMED):
+        run_in_virtual_time(lambda: left_alone.a_target_is_unwell(CREATING))

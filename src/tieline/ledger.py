@@ -40,7 +40,7 @@ class SourceState(msgspec.Struct, frozen=True):
     failure: str = ""
 
 
-class SeenRow(msgspec.Struct, frozen=True):
+class SeenRow(msgspec.Struct, frozen=True, gc=False):
     """What a source has shown of one key. Digests and id are 16 bytes; `gone` marks a tombstone."""
 
     key: str
@@ -162,8 +162,14 @@ class Seen(Protocol):
     def sweep_mark(self, source: str, records: Sequence[str]) -> None:
         """These records exist."""
 
-    def sweep_missing(self, source: str) -> list[SeenRow]:
+    def sweep_spare(self, source: str) -> None:
+        """Mark what the sweep before did not miss, and remember what this one misses: what two miss is left."""
+
+    def sweep_count(self, source: str) -> int:
         """Living rows whose record was not marked since the start."""
+
+    def sweep_missing(self, source: str, after: str, limit: int) -> list[SeenRow]:
+        """Those rows, after a key (empty: from the first), in the order of `living`."""
 
     def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
         """Living rows after a key (empty: from the first), in one and the same order: to walk through all of them."""

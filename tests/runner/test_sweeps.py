@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -10,7 +11,14 @@ from tests.runner.cells import books, in_virtual_time, order, run_in_virtual_tim
 from tests.runner.company import Company, Order
 
 from tieline.connector import Capabilities, Checkpoint, Page
+from tieline.connectors import memory
 from tieline.connectors.memory import MemoryConnector, Table
+from tieline.ledger import SeenRow, SourceState, Stores
+from tieline.ledgers.memory import MemoryLedger
+from tieline.message import Version
+from tieline.runner.plan import build
+from tieline.runner.reader import Reader
+from tieline.runner.ways import Handover, Publisher
 from tieline.testing import Trial
 
 
@@ -78,3 +86,57 @@ def test_a_source_that_shows_nothing_twice_is_never_read_from_the_start_again(
     monkeypatch.setattr(MemoryConnector, "capabilities", queue)
     monkeypatch.setattr(MemoryConnector, "read", noted)
     run_in_virtual_time(check)
+
+
+@pytest.mark.parametrize("lookup", [True, False], ids=["asked", "missing twice"])
+def test_memory_does_not_grow_with_what_a_sweep_misses(lookup: bool) -> None:
+    """Every row of a large table is gone: they are walked through, never held all at once."""
+    sizes = (5_000, 50_000)
+    small, large = (_peak_of_sweep(missing, Table(id="number", lookup=lookup)) for missing in sizes)
+    assert large < 1.5 * small
+
+
+def _peak_of_sweep(missing: int, table: Table) -> int:
+    """The most bytes that a reader takes to publish so many deletes."""
+
+    async def check() -> int:
+        company = Company(orders=table)
+        company.scene.flow(Order, "shop", "erp")
+        landscape = company.scene.landscape()
+        systems = landscape.systems.values()
+        (plan,) = build(landscape, {one.name: one.adapter.connector.open(one.settings) for one in systems})
+        ledger = MemoryLedger()
+        reader = Reader(plan, ledger, Publisher({}, Handover()), _room)
+        sweeping = SourceState(counter=1, cursor=0, mapping=1)
+
+        def prepare(stores: Stores) -> int:
+            for start in range(0, missing, 1_000):
+                stores.seen.put(plan.name, [_seen(f"{number:06}") for number in range(start, start + 1_000)])
+            stores.sources.put(plan.name, sweeping)
+            stores.leases.beat("w", 600)
+            return stores.leases.acquire([reader.lease], "w")[reader.lease]
+
+        token = await ledger.transact(prepare)
+        if not table.lookup:
+            await reader.run(token)
+            await ledger.transact(lambda s: s.sources.put(plan.name, sweeping))
+        tracemalloc.start()
+        try:
+            summary = await reader.run(token)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await ledger.close()
+        assert summary.messages == missing
+        return peak
+
+    memory.forget()
+    return asyncio.run(check())
+
+
+def _seen(key: str) -> SeenRow:
+    return SeenRow(key, key, Version(1, 1), b"i" * 16, b"r" * 16, b"e" * 16)
+
+
+async def _room(source: str, sequence: int) -> None:
+    """There is always room."""

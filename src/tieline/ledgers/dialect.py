@@ -101,6 +101,10 @@ class Session(ABC):
         """
 
     @abstractmethod
+    def walk(self) -> None:
+        """From here on in this transaction, rows in an index's order come by it, whatever the planner believes."""
+
+    @abstractmethod
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
         """A table expression with the different values as column w.v, and its values."""
 

@@ -124,6 +124,11 @@ class PostgresqlSession(Session):
             f"select s.* from {given} cross join lateral (select {columns} from {table} where {where} offset 0) as s"
         )
 
+    def walk(self) -> None:
+        self._cursor.execute(
+            "select set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+        )
+
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
         return "unnest(?::text[]) as w(v)", (list(dict.fromkeys(values)),)
 

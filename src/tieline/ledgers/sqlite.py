@@ -111,6 +111,9 @@ class SqliteSession(Session):
         by = f" indexed by {index}" if index else ""
         return f"select {columns} from {given} cross join {table}{by} where {where}"
 
+    def walk(self) -> None:
+        return
+
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
         return "(select value as v from json_each(?)) as w", (self.listed(dict.fromkeys(values)),)
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -445,14 +446,14 @@ class Reader:
     async def _publish_missing(self, connector: Connector, can_ask: bool, summary: Summary) -> None:
         """Tombstones for what a full sweep did not show: asked again, or missing twice, and within the brake."""
         name = self.plan.name
-        missing, living = await self._ledger.transact(lambda s: (s.seen.sweep_missing(name), s.seen.count(name)))
-        missing = await self._confirmed_missing(connector, can_ask, missing)
-        if len(missing) > max(_FEW, self.plan.settings.brake * living) + self._granted:
+        await self._spare(connector, can_ask)
+        missing, living = await self._ledger.transact(lambda s: (s.seen.sweep_count(name), s.seen.count(name)))
+        if missing > max(_FEW, self.plan.settings.brake * living) + self._granted:
             await self._hold_deletes(missing, living)
             return
-        for start in range(0, len(missing), MAX_MESSAGES):
+        async for rows in self._missing():
             changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, at=self._now)
-            for row in missing[start : start + MAX_MESSAGES]:
+            for row in rows:
                 changes.delete(row)
             summary.messages += len(changes.messages)
             await self._commit(changes, {}, (), set(), None, (), 0)
@@ -469,40 +470,37 @@ class Reader:
         question = self._question
         return int(question.message.split()[0]) if question is not None and question.decision == "replay" else 0
 
-    async def _confirmed_missing(
-        self, connector: Connector, can_ask: bool, missing: Sequence[SeenRow]
-    ) -> list[SeenRow]:
+    async def _missing(self) -> AsyncIterator[list[SeenRow]]:
+        """What the sweep has not marked, a batch at a time."""
+        after = ""
+        while rows := await self._ledger.transact(partial(_missing_after, source=self.plan.name, key=after)):
+            yield rows
+            after = rows[-1].key
+
+    async def _spare(self, connector: Connector, can_ask: bool) -> None:
+        """Mark what the sweep did not show and is there all the same, or was missed for the first time."""
         name = self.plan.name
-        if can_ask:
-            confirmed = []
-            for start in range(0, len(missing), MAX_MESSAGES):
-                part = missing[start : start + MAX_MESSAGES]
-                found = await connector.lookup(self.plan.resource, [row.record for row in part])
-                confirmed += [row for row, record in zip(part, found, strict=True) if record is None]
-            return confirmed
-        note = f"missing/{name}"
-        now_missing = {row.record for row in missing}
+        if not can_ask:
+            await self._ledger.transact(lambda s: s.seen.sweep_spare(name), [self._fence])
+            return
+        async for rows in self._missing():
+            found = await connector.lookup(self.plan.resource, [row.record for row in rows])
+            there = [row.record for row, record in zip(rows, found, strict=True) if record is not None]
+            await self._ledger.transact(partial(_mark, source=name, records=there), [self._fence])
 
-        def twice(stores: Stores) -> set[str]:
-            before = set(stores.notes.get(note) or ())
-            stores.notes.put(note, sorted(now_missing))
-            return before & now_missing
-
-        agreed = await self._ledger.transact(twice, [self._fence])
-        return [row for row in missing if row.record in agreed]
-
-    async def _hold_deletes(self, missing: Sequence[SeenRow], living: int) -> None:
+    async def _hold_deletes(self, missing: int, living: int) -> None:
         """Ask whether so many deletes are right. An answer to the question about fewer of them is none to this."""
-        share = 100 * len(missing) / max(1, living)
-        sample = ", ".join(row.key for row in missing[:5])
+        share = 100 * missing / max(1, living)
+        some = await self._ledger.transact(lambda s: s.seen.sweep_missing(self.plan.name, "", 5))
+        sample = ", ".join(row.key for row in some)
         reason = (
-            f"{self.plan.name} no longer shows {len(missing)} of {living} keys ({share:.0f} %), such as {sample}. "
+            f"{self.plan.name} no longer shows {missing} of {living} keys ({share:.0f} %), such as {sample}. "
             f"Nothing was deleted. If that is right: tieline parked replay {self.plan.name} '{_BRAKE}'"
         )
-        row = self._park(_BRAKE, f"{len(missing)} of {living}".encode(), reason)
+        row = self._park(_BRAKE, f"{missing} of {living}".encode(), reason)
         if self._question is not None and self._question.message_id == row.message_id:
             return
-        log.warning("deletes held", source=self.plan.name, missing=len(missing), living=living)
+        log.warning("deletes held", source=self.plan.name, missing=missing, living=living)
 
         def ask_anew(stores: Stores) -> None:
             if stores.parked.by_key(row.leg, [_BRAKE]) == ([self._question] if self._question else []):
@@ -510,6 +508,14 @@ class Reader:
                 stores.parked.put([row])
 
         await self._ledger.transact(ask_anew, [self._fence])
+
+
+def _missing_after(stores: Stores, source: str, key: str) -> list[SeenRow]:
+    return stores.seen.sweep_missing(source, key, MAX_MESSAGES)
+
+
+def _mark(stores: Stores, source: str, records: Sequence[str]) -> None:
+    stores.seen.sweep_mark(source, records)
 
 
 def _clash_reason(clash: Clash) -> str:

@@ -76,14 +76,32 @@ class SqlSeen:
         rows = [(number, record) for record in self._texts.stored(records)]
         self._session.merge(Merge("sweep", "source record", "integer text", key="source record"), rows)
 
-    def sweep_missing(self, source: str) -> list[SeenRow]:
-        unmarked = "select 1 from sweep where sweep.source = seen.source and sweep.record = seen.record"
-        query = f"{_SEEN} where source = ? and gone = 0 and not exists ({unmarked}) order by key"
-        return self._shown(self._session.rows(query, self._names.known(source)))
+    def sweep_spare(self, source: str) -> None:
+        number, run = self._names.known(source), self._session.run
+        living = "select 1 from seen where seen.source = missed.source and seen.record = missed.record and gone = 0"
+        there = f"exists ({_MARK.format('missed')}) or not exists ({living})"
+        run(f"delete from missed where source = ? and ({there})", number)
+        new = f"select distinct source, record, 1 from seen where {_MISSING}"
+        run(f"insert into missed (source, record, fresh) {new} on conflict (source, record) do nothing", number)
+        fresh = "missed where source = ? and fresh = 1"
+        run(f"insert into sweep (source, record) select source, record from {fresh}", number)
+        run("update missed set fresh = 0 where source = ? and fresh = 1", number)
+
+    def sweep_count(self, source: str) -> int:
+        query = f"select count(*) from seen where {_MISSING}"
+        return int(self._session.rows(query, self._names.known(source))[0][0])
+
+    def sweep_missing(self, source: str, after: str, limit: int) -> list[SeenRow]:
+        # "offset 0" has each row's mark looked up as the walk comes to it; else each page began by comparing all.
+        return self._walk(source, after, limit, f"not exists ({_MARK.format('seen')} limit 1 offset 0)")
 
     def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
+        return self._walk(source, after, limit, "true")
+
+    def _walk(self, source: str, after: str, limit: int, which: str) -> list[SeenRow]:
         (start,) = self._texts.sought([after])
-        query = f"{_SEEN} where source = ? and key > ? and gone = 0 order by key limit ?"
+        self._session.walk()
+        query = f"{_SEEN} where source = ? and key > ? and gone = 0 and {which} order by key limit ?"
         return self._shown(self._session.rows(query, self._names.known(source), start, limit))
 
     def _shown(self, rows: list[Row]) -> list[SeenRow]:
@@ -95,3 +113,5 @@ class SqlSeen:
 
 _COLUMNS: Final = ", ".join(SqlSeen._merge.names[1:])
 _SEEN: Final = f"select {_COLUMNS} from seen"
+_MARK: Final = "select 1 from sweep where sweep.source = {0}.source and sweep.record = {0}.record"
+_MISSING: Final = f"source = ? and gone = 0 and not exists ({_MARK.format('seen')})"

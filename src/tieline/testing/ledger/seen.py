@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import msgspec
 import pytest
 
 from tieline.ledger import SeenRow, SourceState, Stores
@@ -122,7 +123,8 @@ class SeenKept(Suite):
         bench(lambda stores: stores.seen.sweep_start(SHOP))
         bench(lambda stores: stores.seen.sweep_mark(SHOP, ["1", "1", "new one"]))
         bench(lambda stores: stores.seen.sweep_mark(SHOP, ["1", "\0"]))
-        assert bench(lambda stores: stores.seen.sweep_missing(SHOP)) == [rows[1]]
+        assert bench(_missing) == [rows[1]]
+        assert bench(lambda stores: stores.seen.sweep_count(SHOP)) == 1
 
     def test_a_new_sweep_forgets_the_marks_of_an_unfinished_one(self, bench: Bench) -> None:
         """What was marked before it started does not count; other sources' sweeps go on."""
@@ -131,8 +133,37 @@ class SeenKept(Suite):
         bench(lambda stores: stores.seen.sweep_mark(SHOP, ["1"]))
         bench(lambda stores: stores.seen.sweep_mark("erp.order", ["1"]))
         bench(lambda stores: stores.seen.sweep_start(SHOP))
-        assert bench(lambda stores: stores.seen.sweep_missing(SHOP)) == [seen("a", "1")]
-        assert bench(lambda stores: stores.seen.sweep_missing("erp.order")) == []
+        assert bench(_missing) == [seen("a", "1")]
+        assert bench(partial(_missing, source="erp.order")) == []
+
+    def test_what_a_sweep_misses_can_be_walked_through(self, bench: Bench) -> None:
+        """Page by page after the last key, each row once; it may be marked, or go, as one walks."""
+        rows = [seen(f"{'long ' * 200 if n % 5 == 0 else ''}{n}", f"r{n}") for n in range(50)]
+        bench(lambda stores: stores.seen.put(SHOP, rows))
+        bench(lambda stores: stores.seen.sweep_start(SHOP))
+        bench(lambda stores: stores.seen.sweep_mark(SHOP, [f"r{n}" for n in range(0, 50, 3)]))
+        walked: list[SeenRow] = []
+        while page := bench(partial(_missing, after=walked[-1].key if walked else "")):
+            assert len(page) <= 7
+            walked += page
+            gone, there = page[0], page[-1].record
+            bench(partial(_put, row=msgspec.structs.replace(gone, gone=True)))
+            bench(partial(_mark, record=there))
+        assert _sorted(walked) == _sorted([row for n, row in enumerate(rows) if n % 3])
+
+    def test_only_what_two_sweeps_miss_is_left_where_the_first_is_spared(self, bench: Bench) -> None:
+        """Whatever was shown between, is gone, or comes from another source begins anew."""
+        bench(lambda stores: stores.seen.put(SHOP, [seen(key, key) for key in "abcd"]))
+        bench(lambda stores: stores.seen.put("erp.order", [seen("a", "a")]))
+        assert _swept(bench, "d") == ""  # a, b and c are missed
+        assert _swept(bench, "b") == "ac"  # d for the first time, a and c again
+        bench(partial(_put, row=seen("a", "a", 2, gone=True)))
+        assert _swept(bench, "bc") == "d"
+        bench(partial(_put, row=seen("a", "a", 3)))
+        assert _swept(bench, "b") == "d"  # a and c for the first time again
+        assert _swept(bench, "b") == "acd"
+        bench(lambda stores: stores.seen.sweep_spare("erp.order"))
+        assert bench(partial(_missing, source="erp.order")) == []
 
     def test_all_living_rows_can_be_walked_through(self, bench: Bench) -> None:
         """Page by page after the last key, each living row comes once."""
@@ -143,6 +174,30 @@ class SeenKept(Suite):
             assert len(page) <= 7
             walked += [row.key for row in page]
         assert sorted(walked) == sorted(row.key for row in rows if not row.gone)
+
+
+def _missing(stores: Stores, after: str = "", source: str = SHOP) -> list[SeenRow]:
+    return stores.seen.sweep_missing(source, after, 7)
+
+
+def _put(stores: Stores, row: SeenRow) -> None:
+    stores.seen.put(SHOP, [row])
+
+
+def _mark(stores: Stores, record: str) -> None:
+    stores.seen.sweep_mark(SHOP, [record])
+
+
+def _swept(bench: Bench, shown: str) -> str:
+    """The keys that are left of a sweep which shows these records."""
+
+    def sweep(stores: Stores) -> str:
+        stores.seen.sweep_start(SHOP)
+        stores.seen.sweep_mark(SHOP, list(shown))
+        stores.seen.sweep_spare(SHOP)
+        return "".join(row.key for row in _missing(stores))
+
+    return bench(sweep)
 
 
 def _by_key(stores: Stores, key: str) -> list[SeenRow]:

@@ -553,3 +553,33 @@ def test_a_clock_of_another_zone_changes_nothing(postgresql: Database) -> None:
     postgresql.run(f"insert into {p}t values (3, '2026-10-25 02:30+01')")
     assert postgresql.ids(table, since, overlap=timedelta(hours=1).total_seconds()) == ["1", "2", "3"]
     assert postgresql.ids(table, since) == ["2", "3"]
+
+
+@pytest.mark.parametrize("many", [1, 30])
+def test_a_row_that_is_as_it_should_be_is_not_written(postgresql: Database, many: int) -> None:
+    """So its triggers stay quiet; what its type merely calls equal, such as 1.0 and 1.00, is another value."""
+    name = f"{postgresql.prefix}spelled"
+    postgresql.run(f"""
+        create table {name} (id integer primary key, amount numeric, fixed numeric(8,2), label text, at timestamptz, gone json);
+    """)
+    table = Table(name, key="id")
+    rows = [
+        {"id": n, "amount": Decimal("1.0"), "fixed": Decimal(1), "label": "a", "at": datetime(2026, 1, 1, tzinfo=UTC)}
+        | {"gone": None}
+        for n in range(many)
+    ]
+
+    def stamps() -> list[tuple[Any, ...]]:
+        return postgresql.run(f"select id, xmin::text from {name} order by id")
+
+    postgresql.write(table, *(put(row) for row in rows))
+    first = stamps()
+    postgresql.write(table, *(put(row) for row in rows))
+    assert stamps() == first
+    for change in ({"amount": Decimal("1.00")}, {"label": "A"}, {"fixed": Decimal("1.01")}, {"gone": {"a": 1}}):
+        before = stamps()
+        rows[0] |= change
+        postgresql.write(table, *(put(row) for row in rows))
+        assert [now == was for now, was in zip(stamps(), before, strict=True)] == [False] + [True] * (many - 1)
+    ((amount, label),) = postgresql.run(f"select amount::text, label from {name} where id = 0")
+    assert (amount, label) == ("1.00", "A")

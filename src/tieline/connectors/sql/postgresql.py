@@ -24,6 +24,7 @@ _TYPES: Final = {
 }
 
 _PLAIN: Final = {str, int, float, bytes, type(None)}  # what is sent once where it is the same in all rows
+_EQUAL_IS_SAME: Final = {Kind.INTEGER, Kind.BOOLEAN, Kind.DATE, Kind.ZONED, Kind.NAIVE, Kind.UUID, Kind.BYTES}
 _FEW: Final = 8  # up to so many rows go along in the statement: one round trip where COPY takes four
 _LOCK: Final = 0x7469656C696E65  # "tieline": who makes our tables holds this advisory lock
 
@@ -292,16 +293,17 @@ class Postgresql:
     ) -> None:
         names = listed(columns)
         keys = {column.name for column in key}
-        settings = ", ".join(f"{c.sql} = excluded.{c.sql}" for c in columns if c.name not in keys)
+        others = [column for column in columns if column.name not in keys]
+        settings = ", ".join(f"{c.sql} = excluded.{c.sql}" for c in others)
+        action = f"update set {settings} where {_differ(others, 'excluded')}" if others else "nothing"
         new = ""
         if not relation.required <= {column.name for column in columns}:
             # NOT NULL is checked before the conflict is: a row that exists is updated first.
             self._update_from(session, source, parameters, relation, key, columns)
             new = f" where not exists (select from {relation.sql} o where {_same(key)})"
         session.run(
-            f"insert into {relation.sql} ({names}) select {names} from {source}{new} "
-            f"on conflict ({listed(key)}) "
-            f"do {f'update set {settings}' if settings else 'nothing'}",
+            f"insert into {relation.sql} as o ({names}) select {names} from {source}{new} "
+            f"on conflict ({listed(key)}) do {action}",
             parameters,
         )
 
@@ -315,9 +317,13 @@ class Postgresql:
         columns: Sequence[Column],
     ) -> None:
         keys = {column.name for column in key}
-        settings = ", ".join(f"{c.sql} = n.{c.sql}" for c in columns if c.name not in keys)
-        if settings:
-            session.run(f"update {relation.sql} o set {settings} from {source} where {_same(key)}", parameters)
+        others = [column for column in columns if column.name not in keys]
+        if others:
+            settings = ", ".join(f"{c.sql} = n.{c.sql}" for c in others)
+            session.run(
+                f"update {relation.sql} o set {settings} from {source} where {_same(key)} and {_differ(others, 'n')}",
+                parameters,
+            )
 
 
 def _array(values: Sequence[Any]) -> Any:
@@ -345,6 +351,19 @@ def _dotted(name: Name) -> str:
 
 def _same(key: Sequence[Column]) -> str:
     return " and ".join(f"o.{column.sql} = n.{column.sql}" for column in key)
+
+
+def _differ(columns: Sequence[Column], new: str) -> str:
+    """Whether a row is not yet as it should be: one that is need not be written, nor its triggers run."""
+    there, given = (", ".join(_spelled(f"{row}.{c.sql}", c) for c in columns) for row in ("o", new))
+    return f"({there}) is distinct from ({given})"
+
+
+def _spelled(value: str, column: Column) -> str:
+    # Two values that a type or a collation calls equal, such as 1.0 and 1.00, need not be the same.
+    if column.kind in _EQUAL_IS_SAME or column.scale is not None:
+        return value
+    return f'{value}::text collate "C"'
 
 
 def _values(columns: Sequence[Column], rows: int) -> str:

@@ -560,7 +560,8 @@ def test_a_row_that_is_as_it_should_be_is_not_written(postgresql: Database, many
     """So its triggers stay quiet; what its type merely calls equal, such as 1.0 and 1.00, is another value."""
     name = f"{postgresql.prefix}spelled"
     postgresql.run(f"""
-        create table {name} (id integer primary key, amount numeric, fixed numeric(8,2), label text, at timestamptz, gone json);
+        create table {name} (id integer primary key, amount numeric, fixed numeric(8,2), label text,
+          at timestamptz, gone json);
     """)
     table = Table(name, key="id")
     rows = [

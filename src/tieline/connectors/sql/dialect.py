@@ -107,6 +107,9 @@ class Dialect(Protocol[S]):
     def fit(self, column: Column) -> Fit | None:
         """How a value is brought into the column, or None where the driver does it."""
 
+    def fit_all(self, column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
+        """What `fit` makes of all these values, where that is seen at a glance; None: they go one by one."""
+
     def savepoint(self, session: S) -> None:
         """Mark a place in the transaction."""
 

@@ -13,7 +13,7 @@ from tieline.connectors.sql.dialect import Fit, Row
 from tieline.connectors.sql.names import Name
 from tieline.connectors.sql.postgresql_errors import problem
 from tieline.connectors.sql.postgresql_session import PostgresqlSession
-from tieline.connectors.sql.postgresql_values import NESTED, as_column, fit, identity
+from tieline.connectors.sql.postgresql_values import NESTED, as_column, fit, fit_all, identity
 from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, listed
 from tieline.errors import AccessRefused, TielineError
 
@@ -149,6 +149,9 @@ class Postgresql:
 
     def fit(self, column: Column) -> Fit | None:
         return fit(column)
+
+    def fit_all(self, column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
+        return fit_all(column, values)
 
     def savepoint(self, session: PostgresqlSession) -> None:
         session.run("savepoint tieline")

@@ -1,7 +1,7 @@
 """What PostgreSQL's types mean: which values fit a column, and which ids may stand in one."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import Any, Final
@@ -67,6 +67,16 @@ def fit(column: Column) -> Fit | None:
     if column.limit is not None:
         return _fit_range(column.limit)
     return _FITS.get(column.kind)
+
+
+def fit_all(column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
+    """What `fit` makes of values of one type that all fit, a column at a time; None where it is not that easy."""
+    types = set(map(type, values))
+    if types == {int} and column.limit is not None and -column.limit <= min(values) and max(values) < column.limit:
+        return values
+    if types == {datetime} and column.kind is Kind.ZONED and all(moment.tzinfo is UTC for moment in values):
+        return list(map(str, values))
+    return None
 
 
 def as_moment(text: Any, *, date: bool) -> Any:

@@ -11,7 +11,7 @@ from tieline.connector import Record
 from tieline.connectors.sql.dialect import Fit, Refusal, Row
 from tieline.connectors.sql.names import Name
 from tieline.connectors.sql.shape import ChildShape, Column, Kind, Relation, listed
-from tieline.connectors.sql.sqlite_values import READ, fit, identity, kind_of
+from tieline.connectors.sql.sqlite_values import READ, fit, fit_all, identity, kind_of
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
@@ -209,6 +209,9 @@ class Sqlite:
 
     def fit(self, column: Column) -> Fit | None:
         return fit(column)
+
+    def fit_all(self, column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
+        return fit_all(column, values)
 
     def savepoint(self, session: SqliteSession) -> None:
         session.run("savepoint tieline")

@@ -10,7 +10,7 @@ A value that does not fit its declared type is given as it is stored.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -73,6 +73,16 @@ def fit(column: Column) -> Fit | None:
     if column.kind is Kind.JSON:
         return _fit_json
     return _fit
+
+
+def fit_all(column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
+    """What `fit` makes of values that all go as they are, or nearly so; None where it is not that easy."""
+    types = set(map(type, values))
+    if types <= {str, type(None)} and column.kind is not Kind.JSON:
+        return values
+    if types == {int} and column.kind is not Kind.JSON and min(values) >= -_WHOLE and max(values) < _WHOLE:
+        return values
+    return None
 
 
 def _is_other_number(text: str) -> bool:

@@ -8,7 +8,7 @@ fails, its piece is rolled back to a savepoint and halved, until what cannot be 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from operator import add, itemgetter
+from operator import itemgetter
 from typing import Any, Final
 
 from tieline.connector import Change, Record, Result
@@ -31,13 +31,13 @@ class _Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The rows of a child, of those records (`at`) of a group that have `counts` lines each."""
+    """The rows of a child, of those records (`at`) of a group that have them."""
 
     child: ChildShape
     columns: tuple[Column, ...]  # the parent's are not among them yet
     at: Sequence[int]
-    counts: Sequence[int]
-    rows: list[Row]
+    owners: Sequence[int]  # of each line, the number of its record
+    values: Sequence[Sequence[Any]]  # by column
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +275,9 @@ class Writer:
             values: Sequence[Any] = list(map(itemgetter(column.name), records))
             fit = self._dialect.fit(column)
             if fit is not None:
+                at_once = self._dialect.fit_all(column, values)
                 try:
-                    values = list(map(fit, values))
+                    values = list(map(fit, values)) if at_once is None else at_once
                 except _MISFITS:
                     raise _Refused(dict(_misfits(fit, column, values, places, path))) from None
             found.append(values)
@@ -305,9 +306,8 @@ class Writer:
         names = tuple(name for name in fields if name not in parent)
         owners = [n for n in at for _ in lists[n]]
         of_line = [places[n] for n in owners]
-        counts = [len(lists[n]) for n in at]
         if not owners:
-            return _Lines(child, (), at, counts, [])
+            return _Lines(child, (), at, (), ())
         self._check_names(names, child.relation, f"{child.name}.", of_line)
         child = self._shape.children[child.name]
         missing = [column.name for column in child.rest if column.name not in names]
@@ -316,11 +316,10 @@ class Writer:
             raise _Refused(dict.fromkeys(of_line, reject))
         columns = child.relation.pick(names)
         values = self._columns(columns, [line for n in at for line in lists[n]], of_line, f"{child.name}.")
-        rows = list(zip(*values, strict=True)) if values else [()] * len(owners)
         if child.key:
             told = [values[names.index(column.name)] for column in child.rest]
             _refuse_twins(child, list(zip(of_line, *told, strict=True)))
-        return _Lines(child, columns, at, counts, rows)
+        return _Lines(child, columns, at, owners, values)
 
     # --- from rows to statements
 
@@ -348,19 +347,16 @@ class Writer:
             self._put_lines(lines, keys, there)
 
     def _put_lines(self, lines: _Lines, keys: list[Row], there: Sequence[int]) -> None:
-        at, rows = lines.at, lines.rows
-        parents = [key for n, times in zip(at, lines.counts, strict=True) for key in [keys[n]] * times]
+        at = lines.at
+        parents = [list(map(of_record.__getitem__, lines.owners)) for of_record in zip(*keys, strict=True)]
+        rows = list(zip(*parents, *lines.values, strict=True))
         if len(there) < len(keys):
             alive = set(there)
-            owners = [n for n, times in zip(at, lines.counts, strict=True) for _ in range(times)]
-            parents = [key for key, n in zip(parents, owners, strict=True) if n in alive]
-            rows = [row for row, n in zip(rows, owners, strict=True) if n in alive]
+            rows = [row for row, n in zip(rows, lines.owners, strict=True) if n in alive]
             at = [n for n in at if n in alive]
         if at:
             columns = (*lines.child.parent, *lines.columns)
-            self._dialect.replace(
-                self._session, lines.child, [keys[n] for n in at], columns, list(map(add, parents, rows))
-            )
+            self._dialect.replace(self._session, lines.child, [keys[n] for n in at], columns, rows)
 
     def _still_there(self, group: _Group) -> list[int]:
         """Which rows exist; the changes of the others are rejected."""

@@ -271,8 +271,7 @@ def test_a_decision_that_lands_while_the_call_is_under_way_is_carried_out_on_wha
 
 
 @in_virtual_time
-async def test_a_retry_waits_until_what_its_predecessor_may_have_delivered_has_come_again() -> None:
-    """A newer value was written, and its worker died before it could say so: the older one, parked, stays away."""
+async def test_what_is_parked_stays_away_where_something_newer_was_written_and_its_worker_died() -> None:
     company = Company(erp=MERGING)
     company.scene.flow(Order, "shop", "erp")
     cut = Interrupt("CALLED")

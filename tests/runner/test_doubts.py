@@ -22,7 +22,7 @@ from tieline.adapter import Adapter
 from tieline.connector import Change, Record
 from tieline.connectors.memory import Table
 from tieline.entity import Money
-from tieline.errors import InDoubt, TielineError
+from tieline.errors import InDoubt, TielineError, Unavailable
 from tieline.message import Reason
 from tieline.testing import Trial
 
@@ -73,6 +73,30 @@ async def test_a_delete_after_a_create_that_never_arrived_asks_nothing_of_the_ta
         assert sales(company) == {}
         assert await books(trial) == (2, {"superseded": 1, "unchanged": 1}, 0)
         assert " CALLED" not in "".join(trial.trace)
+
+
+@in_virtual_time
+async def test_a_doubt_outlives_an_attempt_to_settle_it_that_the_target_did_not_answer() -> None:
+    """The delete took effect, and was to be repeated during an outage: what comes next finds no row to change."""
+    company = Company(erp=CREATING)
+    company.scene.flow(Order, "shop", "erp", "bi")
+    cut = Interrupt("CALLED")
+    async with Trial(company.scene.landscape(), faults=cut) as trial:
+        first = trial.start()
+        order(company, "1", 1)
+        await trial.settle()
+        cut.armed = True
+        company.scene.store("shop").drop("orders", "1")
+        await first.over()
+        company.scene.store("erp").failure = Unavailable("down")
+        trial.start()
+        await asyncio.sleep(6)
+        order(company, "1", 2)
+        await asyncio.sleep(3)
+        company.scene.store("erp").failure = None
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
+        assert await books(trial, "orders>erp") == (3, {"done": 2, "superseded": 1}, 0)
 
 
 @in_virtual_time

@@ -21,17 +21,12 @@ _ASK_AGAIN: Final = 60.0  # seconds after which a missing reference is asked for
 
 @dataclass(slots=True)
 class Holding:
-    """What a worker holds of a leg: its partitions of one channel, their tokens and states.
-
-    Of a `new` partition the last holder may have delivered what comes next, and died before it could say so:
-    that comes first, before anything older is tried again.
-    """
+    """What a worker holds of a leg: its partitions of one channel, their tokens and states."""
 
     channel: str
     tokens: dict[int, int] = field(default_factory=dict)
     states: dict[int, LegState] = field(default_factory=dict)
     lease: str = ""
-    new: set[int] = field(default_factory=set)
 
     def fences(self) -> list[Fence]:
         """Proof of every partition's lease."""

@@ -131,7 +131,8 @@ class ClaimedApplier:
                 desk.done(work, desk.passed_over(work, waiting.now), Outcome.FILTERED, waiting, final)
             else:
                 step = work.held.step if work.held else 0
-                leaps = work.message.key in passed_over
+                parked = waiting.by_key.get(work.message.key)
+                leaps = work.message.key in passed_over or (parked is not None and parked is not work.parked)
                 calls.append(Call(work, change, fresh=change.target_id is None, leaps=leaps, step=step))
         return calls
 
@@ -332,7 +333,7 @@ class ClaimedApplier:
             work = call.work
             if result.error is None:
                 row = desk.held_row(work, waiting.now, result.target_id, result.version_tag)
-                if call.begun_at:  # what this one repeated may land after something newer
+                if waiting.now < call.begun_at + desk.leg.settling:  # what it repeated may land after something newer
                     row = msgspec.structs.replace(
                         row, claim=work.message.id, claimed_at=call.begun_at, claim_version=work.message.version
                     )
@@ -363,10 +364,12 @@ class ClaimedApplier:
         return outage
 
     def _released(self, call: Call, result: Result) -> HeldRow:
-        """The row after a call that did not take effect, or not wholly: what is known stays known."""
+        """The row after a call that did not take effect, or not wholly: what is known stays known, and so does
+        a doubt that the call was to settle by repeating what was begun."""
+        row = call.work.held or self._unheld(call.work)
         return msgspec.structs.replace(
-            call.work.held or self._unheld(call.work),
-            claim=b"",
+            row,
+            claim=row.claim if call.begun_at else b"",
             claim_version=call.work.message.version,
             target_id=result.target_id or call.change.target_id,
             step=call.step,

@@ -39,9 +39,9 @@ class Call:
     work: Work
     change: Change
     fresh: bool  # the target has no row of this key as far as anyone knows
-    leaps: bool = False  # older versions of the key came with it and are passed over
+    leaps: bool = False  # older versions of the key came with it, or are parked, and are passed over
     step: int = 0
-    begun_at: float = 0.0  # when a call that this one repeats was claimed, if it may still land
+    begun_at: float = 0.0  # when a call in doubt that this one repeats was claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Doubts:
             if doubt is None:
                 continue
             if doubt.same:
-                call.begun_at = doubt.until - self._desk.leg.settling if now < doubt.until else 0.0
+                call.begun_at = doubt.until - self._desk.leg.settling
             elif now < doubt.until:
                 failures[id(call.work)] = self._not_yet(call.work, doubt)
             else:

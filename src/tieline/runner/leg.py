@@ -120,9 +120,8 @@ class Leg:
         if not self._holding.tokens:
             await asyncio.sleep(_IDLE)
             return
-        new = next(iter(self._holding.new), None)
-        busy = new is not None or await self._retry(way)
-        deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE, only=new)
+        busy = await self._retry(way)
+        deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE)
         if deliveries:
             # What was published after the way's end was set was taken after it, too: so the end is known now.
             row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
@@ -140,7 +139,6 @@ class Leg:
             self._known = row
         elif not busy:
             await self._level(row, way)
-        self._holding.new -= {new}
 
     async def _level(self, row: LegRow, way: Way) -> None:
         """Nothing is left on this way: trim, and leave it where another one follows."""
@@ -182,12 +180,11 @@ class Leg:
         taken = Holding(way.channel, wanted, lease=self._holding.lease)
         states = await self._ledger.transact(begin, taken.fences())
         self._holding.tokens = wanted
-        self._holding.new = self._holding.new & wanted.keys() | new.keys()
         kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
         self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
 
-    async def _take(self, way: Way, wait: float, only: int | None) -> tuple[list[Delivery], Entities]:
-        after = {p: state.position for p, state in self._holding.states.items() if only in {None, p}}
+    async def _take(self, way: Way, wait: float) -> tuple[list[Delivery], Entities]:
+        after = {p: state.position for p, state in self._holding.states.items()}
         found, entities = self._handover.take(way.channel, after, MAX_MESSAGES)
         if not found:
             found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)

@@ -102,6 +102,10 @@ class LegRow(msgspec.Struct, frozen=True):
     counts: dict[str, int] = {}
 
 
+NEVER: Final = 1e12
+"""`ParkedRow.not_before` of a message in doubt that only a person can settle."""
+
+
 class ParkedRow(msgspec.Struct, frozen=True):
     """A message that could not be applied and waits.
 
@@ -128,6 +132,13 @@ class ParkedRow(msgspec.Struct, frozen=True):
     decided_by: str = ""
     parked_at: float = 0.0
     force: bool = False
+
+    @property
+    def for_a_person(self) -> bool:
+        """Whether it waits for a person's decision, and for nothing else."""
+        return not self.decision and (
+            self.reason is Reason.DEAD or (self.reason is Reason.DOUBT and self.not_before >= NEVER)
+        )
 
 
 class InboxRow(msgspec.Struct, frozen=True):
@@ -258,6 +269,9 @@ class Parked(Protocol):
 
     def list(self, leg: str | None = None, reason: Reason | None = None, limit: int = 1000) -> list[ParkedRow]: ...
     def counts(self, leg: str) -> dict[Reason, int]: ...
+    def for_a_person(self, leg: str) -> int:
+        """How many of the leg's rows are for a person; see `ParkedRow`."""
+
     def decide(self, leg: str, key: str, message_id: bytes, decision: str, by: str, message: bytes = b"") -> bool:
         """Write a person's decision on exactly this message; False where the row holds another one by now.
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from tests.cli.shop import CHANNEL, message, parked
 
 from tieline.connector import LegState
-from tieline.ledger import SourceState, Way
+from tieline.ledger import NEVER, SourceState, Way
 from tieline.message import Reason
 
 
@@ -61,6 +61,39 @@ def test_something_for_a_person_is_exit_code_3(running):
     running.ledger(lambda stores: stores.parked.remove("orders>office", [("4", parked("4", 4).message_id)]))
     running.ledger(lambda stores: stores.legs.count("orders>office", counts={"dropped": 1}))
     assert leg(running, code=0)["off_by"] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "waits"),
+    [
+        (parked("4", 4), 1),
+        (replace(parked("4", 4), decision="replay"), 0),
+        (replace(parked("4", 4, Reason.DOUBT), not_before=1.0), 0),
+        (replace(parked("4", 4, Reason.DOUBT), not_before=NEVER), 1),
+        (replace(parked("4", 4, Reason.DOUBT), not_before=NEVER, decision="drop"), 0),
+        (parked("4", 4, Reason.RETRY), 0),
+    ],
+    ids=["dead", "decided", "in doubt, will be looked up", "in doubt, cannot be", "in doubt, decided", "retry"],
+)
+def test_only_what_nothing_but_a_decision_moves_waits_for_a_person(shop, row, waits):
+    """A call in doubt that is looked up by itself is nobody's business, nor is what was decided already."""
+    shop.begin()
+    shop.park(row)
+    assert leg(shop, code=3 if waits else 0)["for_a_person"] == waits
+    (listed,) = shop.json("parked", "list", "--each", "--json")
+    assert listed["for_a_person"] is bool(waits)
+    assert ("a person" in shop("parked", "list", "--each").stdout) is bool(waits)
+
+
+def test_a_record_that_waits_at_its_source_is_for_a_person_until_somebody_decides(shop):
+    """It counts as parked until the decision is carried out."""
+    shop.begin()
+    shop.ledger(lambda stores: stores.sources.put("shop.order", SourceState()))
+    shop.park(replace(parked(), leg="shop.order"), leg="shop.order")
+    assert shop.json("status", "--json", code=3)["for_a_person"] == 1
+    shop("parked", "replay", "shop.order", "1001")
+    now = shop.json("status", "--json", code=0)
+    assert (now["for_a_person"], [source["parked"] for source in now["sources"]]) == (0, [0, 1])
 
 
 def test_a_message_that_vanished_is_seen(running):

@@ -27,7 +27,6 @@ from tieline.cli.output import err, log_to_stderr, moment, out, print_json, tabl
 from tieline.entity import Entity
 from tieline.errors import Reject
 from tieline.landscape import waiting
-from tieline.landscape.status import FOR_A_PERSON
 from tieline.landscape.trace import content_of, version_text
 from tieline.ledger import Ledger, ParkedRow, Stores
 from tieline.message import Message, Reason, pack_message, unpack_message
@@ -191,7 +190,7 @@ def _chosen(stores: Stores, ref: str | None, key: str | None, group: str | None,
         if not rows:
             raise typer.BadParameter(f"there is no group {group!r}, or not any more; see `tieline parked list`")
     else:
-        rows = [row for row in rows if row.reason in FOR_A_PERSON]
+        rows = [row for row in rows if row.for_a_person]
     return [row for row in rows if not row.decision]
 
 
@@ -301,7 +300,7 @@ def _groups(found: Sequence[waiting.Group]) -> Table:
             (
                 one.group,
                 one.leg,
-                _coloured(one.reason),
+                _coloured(one),
                 f"{one.count:,}" + (f" ({one.decided:,} decided)" if one.decided else ""),
                 moment(one.since),
                 one.cause,
@@ -322,7 +321,7 @@ def _each(found: Sequence[waiting.Waiting]) -> Table:
                 one.leg,
                 one.key,
                 one.version,
-                _coloured(one.reason),
+                _coloured(one),
                 moment(one.since),
                 str(one.attempt),
                 _next(one),
@@ -337,13 +336,13 @@ def _each(found: Sequence[waiting.Waiting]) -> Table:
 def _next(one: waiting.Waiting) -> str:
     if one.decision:
         return f"{one.decision} ({one.decided_by})"
-    if one.reason in FOR_A_PERSON:
+    if one.for_a_person:
         return "a person"
     return f"waits for {one.waits_for}" if one.waits_for else moment(one.not_before)
 
 
-def _coloured(reason: Reason) -> Text:
-    return Text(reason.value, "red" if reason in FOR_A_PERSON else "yellow")
+def _coloured(one: waiting.Waiting | waiting.Group) -> Text:
+    return Text(one.reason.value, "red" if one.for_a_person else "yellow")
 
 
 def _envelope(message: Message) -> dict[str, Any]:

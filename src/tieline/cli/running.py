@@ -42,7 +42,7 @@ async def run(runner: Runner, *, once: bool) -> int:
     now = await runner.ledger.transact(lambda stores: read_status(runner.landscape, stores))
     legs = [leg for leg in now.legs if leg.leg in {plan.name for source in runner.plans for plan in source.legs}]
     sources = [source for source in now.sources if source.source in {plan.name for plan in runner.plans}]
-    waits = sum(leg.for_a_person for leg in legs) + sum(source.parked for source in sources)
+    waits = sum(leg.for_a_person for leg in legs) + sum(source.for_a_person for source in sources)
     _print(report, legs)
     for name, why in sorted({**report.failed, **report.paused}.items()):
         err().print(Text(f"{name}: {why}", "red"))

@@ -47,10 +47,7 @@ def as_values(now: Status) -> dict[str, object]:
         "at": now.at,
         "for_a_person": now.for_a_person,
         "workers": now.workers,
-        "legs": [
-            {**_fields(leg), "balance": leg.balance, "off_by": leg.off_by, "for_a_person": leg.for_a_person}
-            for leg in now.legs
-        ],
+        "legs": [{**_fields(leg), "balance": leg.balance, "off_by": leg.off_by} for leg in now.legs],
         "sources": [_fields(source) for source in now.sources],
     }
 

@@ -16,9 +16,6 @@ from tieline.ledger import Kept, LegRow, SourceState, Stores, Way
 from tieline.message import Message, Outcome, Reason, partition_of, unpack
 from tieline.system import Landscape
 
-FOR_A_PERSON: Final = frozenset({Reason.DEAD, Reason.DOUBT})
-"""What no retry and no other message settles."""
-
 MOST_PARKED: Final = 100_000
 _MOST_LOOKED_THROUGH: Final = 200_000
 _AT_ONCE: Final = 20_000
@@ -29,6 +26,7 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `way` is how messages travel now; `leaving` names an earlier way that is not empty yet. `counted` says
     that `in_flight` was counted in the ledger's store; else the engine keeps it, and it is what is missing.
+    `for_a_person` are parked messages about which only a person can decide, and has not yet.
     """
 
     leg: str
@@ -44,6 +42,7 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
     entered: int = 0
     outcomes: dict[Outcome, int] = {}
     parked: dict[Reason, int] = {}
+    for_a_person: int = 0
     in_flight: int = 0
     counted: bool = True
     lag: float = 0.0
@@ -57,11 +56,6 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
         return self.entered - sum(self.outcomes.values()) - sum(self.parked.values()) - self.in_flight
 
     @property
-    def for_a_person(self) -> int:
-        """Parked messages that only a person can settle."""
-        return sum(count for reason, count in self.parked.items() if reason in FOR_A_PERSON)
-
-    @property
     def balance(self) -> str:
         """The promise as a line: in = done + … + parked + in flight."""
         parts = {outcome.value: self.outcomes.get(outcome, 0) for outcome in Outcome}
@@ -73,11 +67,15 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One source. `parked` are records that could not be read, or deletes that wait for a yes."""
+    """One source. `parked` are records that could not be read, or deletes that wait for a yes.
+
+    `for_a_person` are those about which nobody has decided yet.
+    """
 
     source: str
     inbox: int = 0
     parked: int = 0
+    for_a_person: int = 0
     last_read: float = 0.0
     last_sweep: float = 0.0
     failure: str = ""
@@ -95,8 +93,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def for_a_person(self) -> int:
-        """Parked messages and records that only a person can settle."""
-        return sum(leg.for_a_person for leg in self.legs) + sum(source.parked for source in self.sources)
+        """Parked messages and records about which only a person can decide, and has not yet."""
+        return sum(leg.for_a_person for leg in self.legs) + sum(source.for_a_person for source in self.sources)
 
 
 def status(landscape: Landscape, stores: Stores) -> Status:
@@ -170,6 +168,7 @@ def _leg(
         entered=row.entered,
         outcomes=outcomes,
         parked={reason: count for reason, count in parked.items() if count},
+        for_a_person=stores.parked.for_a_person(row.leg),
         in_flight=in_flight,
         counted=flight.counted,
         lag=max(0.0, stores.now() - flight.oldest()) if in_flight else 0.0,
@@ -274,6 +273,7 @@ def _source(stores: Stores, name: str, state: SourceState, holders: Mapping[str,
         source=name,
         inbox=stores.inbox.depth(name),
         parked=sum(stores.parked.counts(name).values()),
+        for_a_person=stores.parked.for_a_person(name),
         last_read=state.read_at,
         last_sweep=state.swept_at,
         failure=state.failure,

@@ -9,7 +9,7 @@ import msgspec
 
 from tieline.entity import Entity, decode, encode, key_of, subject_of
 from tieline.errors import Reject
-from tieline.landscape.status import FOR_A_PERSON, MOST_PARKED
+from tieline.landscape.status import MOST_PARKED
 from tieline.landscape.trace import version_text
 from tieline.ledger import ParkedRow, Stores
 from tieline.message import Message, Reason, Version, message_id, unpack_message
@@ -37,6 +37,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     decision: str = ""
     decided_by: str = ""
     of_source: bool = False
+    for_a_person: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     count: int
     decided: int
+    for_a_person: int
     since: float
     keys: list[str]
 
@@ -94,6 +96,7 @@ def shown(row: ParkedRow, sources: frozenset[str]) -> Waiting:
         decision=row.decision,
         decided_by=row.decided_by,
         of_source=row.leg in sources,
+        for_a_person=row.for_a_person,
     )
 
 
@@ -110,12 +113,13 @@ def groups(parked: Iterable[ParkedRow]) -> list[Group]:
             cause=cause(members[0].error),
             count=len(members),
             decided=sum(1 for row in members if row.decision),
+            for_a_person=sum(row.for_a_person for row in members),
             since=min(row.parked_at for row in members),
             keys=[_printable(row.key) for row in members[:5]],
         )
         for name, members in found.items()
     ]
-    return sorted(made, key=lambda group: (group.reason not in FOR_A_PERSON, -group.count, group.leg))
+    return sorted(made, key=lambda group: (not group.for_a_person, -group.count, group.leg))
 
 
 def edited(row: ParkedRow, entity: type[Entity], data: Sequence[bytes]) -> Message:

@@ -7,7 +7,6 @@ merely repeats what was begun does no harm and waits for nothing; the claim stay
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 import structlog
@@ -15,13 +14,12 @@ import structlog
 from tieline.adapter import Sink
 from tieline.connector import Change, Connector, HeldRow, Record
 from tieline.errors import InDoubt, TielineError
+from tieline.ledger import NEVER
 from tieline.message import Reason
 from tieline.runner.applying import Desk, Waiting
 from tieline.runner.decide import Work
 
 log = structlog.get_logger()
-
-_NEVER: Final = 1e12  # by itself
 
 
 class Unsettled(InDoubt):
@@ -217,7 +215,7 @@ class Doubts:
         return Unsettled(
             f"{self._desk.leg.target} may or may not have {work.message.key!r} and cannot be asked; "
             "look there, then: tieline parked replay (it is not there) or drop (it is)",
-            _NEVER,
+            NEVER,
         )
 
 

@@ -24,7 +24,7 @@ from tieline.errors import (
     TielineError,
     Unavailable,
 )
-from tieline.ledger import Ledger, LegRow, ParkedRow, Stores, Way
+from tieline.ledger import NEVER, Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.claimed import ClaimedApplier
@@ -47,7 +47,6 @@ _OLDER_LEDGER: Final = (
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _TRIM_EVERY: Final = 20  # batches
-_A_DAY: Final = 86_400.0  # no settling time is that long: what waits longer waits for a person
 _STUBBORN: Final = 3  # outages in a row, each with a good probe between, before messages go one at a time
 
 Progress = Callable[[str, int], None]
@@ -446,7 +445,7 @@ def due(stores: Stores, leg: str) -> list[ParkedRow]:
 
 def _may_still_land(row: ParkedRow, now: float) -> bool:
     """A decision waits while the call that it is about may still land, on top of what the decision brings."""
-    return bool(row.decision) and row.reason is Reason.DOUBT and now < row.not_before < now + _A_DAY
+    return bool(row.decision) and row.reason is Reason.DOUBT and now < row.not_before < NEVER
 
 
 def _applier(desk: Desk, plan: LegPlan) -> Applier:

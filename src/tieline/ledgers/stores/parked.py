@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tieline.ledger import ParkedRow
+from tieline.ledger import NEVER, ParkedRow
 from tieline.ledgers.dialect import Merge, Session
 from tieline.ledgers.texts import Names, Texts, shown
 from tieline.message import Reason, Version, unpack_message
@@ -185,6 +185,11 @@ class SqlParked:
     def counts(self, leg: str) -> dict[Reason, int]:
         query = "select reason, count(*) from parked where leg = ? group by reason"
         return {Reason(reason): count for reason, count in self._session.rows(query, self._names.known(leg))}
+
+    def for_a_person(self, leg: str) -> int:
+        which = "reason = 'dead letter' or (reason = 'in doubt' and not_before >= ?)"
+        query = f"select count(*) from parked where leg = ? and decision = '' and ({which})"
+        return int(self._session.rows(query, self._names.known(leg), NEVER)[0][0])
 
     def decide(self, leg: str, key: str, message_id: bytes, decision: str, by: str, message: bytes = b"") -> bool:
         changes: dict[str, Any] = {"decision": decision, "decided_by": shown(by)}

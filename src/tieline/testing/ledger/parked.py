@@ -6,7 +6,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from tieline.ledger import LegRow, ParkedRow, Stores
+from tieline.ledger import NEVER, LegRow, ParkedRow, Stores
 from tieline.message import Reason, Version, pack_message, unpack_message
 from tieline.testing.ledger.bench import Bench, Suite
 from tieline.testing.ledger.samples import HOSTILE, leg, message, parked
@@ -233,6 +233,20 @@ class ParkedKept(Suite):
         assert [row.key for row in bench(lambda stores: stores.parked.list(None, Reason.DEAD, 2))] == ["d", "b"]
         assert bench(lambda stores: stores.parked.counts(LEG)) == {Reason.DEAD: 2, Reason.RETRY: 1}
         assert bench(lambda stores: stores.parked.counts("nobody's")) == {}
+
+    def test_what_waits_for_a_person_is_counted(self, bench: Bench) -> None:
+        """As the rows say of themselves."""
+        rows = [
+            parked("a", reason=Reason.DEAD),
+            parked("b", reason=Reason.DEAD, decision="replay"),
+            parked("c", reason=Reason.DOUBT, not_before=NEVER),
+            parked("d", reason=Reason.DOUBT, not_before=2_000_000_000.0),
+            parked("e", reason=Reason.RETRY, not_before=NEVER),
+        ]
+        _put(bench, *rows, parked("f", reason=Reason.DEAD, leg="orders→crm"))
+        assert [row.key for row in rows if row.for_a_person] == ["a", "c"]
+        assert bench(lambda stores: stores.parked.for_a_person(LEG)) == 2
+        assert bench(lambda stores: stores.parked.for_a_person("nobody's")) == 0
 
     @pytest.mark.parametrize("crowd", [0, 300])
     @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())

@@ -17,13 +17,14 @@ from typing import Any
 import psycopg
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from benchmarks import workload
+from benchmarks.figures import as_markdown, show
 
 WAYS = ["raw", "bare", "direct", "sqlite", "postgresql"]
-GOALS = {"direct": (0.7, 0.4), "sqlite": (0.7, 0.35), "postgresql": (0.7, 0.35)}
 OUTPUT = Path(__file__).with_name("latest.json")
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 console = Console(stderr=True)
 
 
@@ -100,6 +101,15 @@ def round_of(dsn: str, folder: Path, count: int, csv: bool, tick: Any) -> dict[s
     return results
 
 
+def much(dsn: str, folder: Path, count: int) -> dict[str, Any]:
+    """What a process needs at most for so many orders from one table, direct and as inserts."""
+    work = folder / "memory"
+    work.mkdir()
+    workload.fill(dsn, count)
+    workload.clear_target(dsn)
+    return {"count": count, **one("direct", dsn, work, count, 1, csv=False)}
+
+
 def middle(rounds: list[dict[str, dict[str, Any]]], what: str, kind: str, figure: str) -> float:
     """The median over the rounds."""
     return statistics.median(r[what][kind][figure] for r in rounds if what in r and kind in r[what])
@@ -111,6 +121,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=int, default=800, help="orders sent at 100 a second; 0: none")
+    parser.add_argument("--memory", type=int, default=1_000_000, help="orders of the run for its memory; 0: none")
+    parser.add_argument("--docs", action="store_true", help="put the figures into docs/benchmarks.md")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tieline-bench-") as name, server(Path(name)) as dsn:
         os.chmod(name, 0o755)
@@ -130,68 +142,42 @@ def main() -> None:
             if done.returncode:
                 raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
             delays[way] = json.loads(done.stdout.splitlines()[-1])
-    report(chosen, rounds, csv_rounds, delays)
+        memory = much(dsn, folder, chosen.memory) if chosen.memory else {}
+    summary = summed(chosen, rounds, csv_rounds) | {"latency": delays, "memory": memory}
+    OUTPUT.write_text(json.dumps(summary, indent=2) + "\n")
+    show(summary, console)
+    console.print(f"written: {OUTPUT.name}")
+    if chosen.docs:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{as_markdown(summary)}\n\n{END}{after}")
 
 
-def report(chosen: argparse.Namespace, rounds: list[Any], csv_rounds: list[Any], delays: dict[str, Any]) -> None:
-    """Print the table and write latest.json."""
-    summary: dict[str, Any] = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "count": chosen.count,
-        "rounds": chosen.rounds,
-        "latency": delays,
-        "ways": {},
-    }
-    table = Table(title=f"{chosen.count:,} orders of two lines, PostgreSQL target, median of {chosen.rounds}")
-    for column in (
-        "way",
-        "source",
-        "kind",
-        "records/s",
-        "of bare loop",
-        "of raw limit",
-        "CPU s",
-        "PG CPU s",
-        "peak MB",
-    ):
-        table.add_column(column, justify="left" if column in {"way", "source", "kind"} else "right")
+def summed(chosen: argparse.Namespace, rounds: list[Any], csv_rounds: list[Any]) -> dict[str, Any]:
+    """The medians, and their ratios."""
+    ways: dict[str, Any] = {}
     for source, measured in (("PostgreSQL", rounds), ("CSV", csv_rounds)):
         for what in WAYS:
             for kind in ("insert", "update"):
                 if not any(what in r and kind in r[what] for r in measured):
                     continue
                 speed = middle(measured, what, kind, "records_per_s")
-                bare = speed / middle(measured, "bare", kind, "records_per_s")
-                raw = speed / middle(rounds, "raw", kind, "records_per_s")
-                row = {
+                ways[f"{what} {source} {kind}"] = {
                     "records_per_s": speed,
-                    "of_bare": round(bare, 2),
-                    "of_raw": round(raw, 2),
+                    "of_bare": round(speed / middle(measured, "bare", kind, "records_per_s"), 2),
+                    "of_raw": round(speed / middle(rounds, "raw", kind, "records_per_s"), 2),
                     "cpu_s": middle(measured, what, kind, "cpu_s"),
                     "postgresql_cpu_s": middle(measured, what, kind, "postgresql_cpu_s"),
                     "peak_mb": middle(measured, what, kind, "peak_mb"),
                     "runs": [r[what][kind]["records_per_s"] for r in measured],
                 }
-                summary["ways"][f"{what} {source} {kind}"] = row
-                table.add_row(
-                    what,
-                    source,
-                    kind,
-                    f"{speed:,.0f}",
-                    f"{bare:.2f}",
-                    f"{raw:.2f}",
-                    f"{row['cpu_s']:.1f}",
-                    f"{row['postgresql_cpu_s']:.1f}",
-                    f"{row['peak_mb']:.0f}",
-                )
-    console.print(table)
-    for way, delay in delays.items():
-        console.print(
-            f"{way}: source commit to target commit at 100/s: p50 {delay['p50_ms']} ms, p99 {delay['p99_ms']} ms"
-        )
-    OUTPUT.write_text(json.dumps(summary, indent=2) + "\n")
-    console.print(f"written: {OUTPUT.name}")
+    return {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "count": chosen.count,
+        "rounds": chosen.rounds,
+        "ways": ways,
+    }
 
 
 if __name__ == "__main__":

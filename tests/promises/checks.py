@@ -84,7 +84,7 @@ async def one_interruption(
         trial.start("w2")
         await asyncio.sleep(5)
         order(company, "1", 3)
-        await asyncio.sleep(15)
+        await rest(trial, history, {"1": 3, "2": 5})
         told = f"at point {number}, {at.place}\n" + "\n".join(trial.trace[-60:])
         assert history.now() == {"1": 3, "2": 5}, f"{LOST} {told}"
         assert not history.doubles, f"{TWICE} {told}"
@@ -105,6 +105,17 @@ def sales_history(company: Company, trial: Trial) -> History:
 def settled(account: Account, least: int, most: int = 0) -> bool:
     """Whether as many messages came in as may have, every one has its outcome, and none waits."""
     return account.balanced and not account.parked and least <= account.entered <= (most or least)
+
+
+async def rest(trial: Trial, history: History, wanted: dict[str, int], seconds: int = 15) -> None:
+    """Wait until everybody is awake, nothing waits, and the target has what is wanted; or the time is over."""
+    for _ in range(seconds):
+        await asyncio.sleep(1)
+        (account,) = await trial.look(accounts)
+        frozen = any(worker.frozen for worker in trial.workers)
+        if not frozen and history.now() == wanted and settled(account, 0, account.entered):
+            break
+    await asyncio.sleep(2)
 
 
 async def until(seconds: int, look: Callable[[], T], wanted: T) -> T:

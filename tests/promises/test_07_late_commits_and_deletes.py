@@ -5,12 +5,10 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import psycopg
-import pytest
-from tests.connectors.sql_databases import Database, postgresql_database_of_its_own, sqlite_database
+from tests.connectors.sql_databases import Database
 from tests.promises.checks import sales_history
 from tests.runner.cells import books, order, run_in_virtual_time, sales
 from tests.runner.company import Company, Order
@@ -32,17 +30,6 @@ WRONGLY_GONE: Final = "deleted, though it is still in the shop"
 UNBRAKED: Final = "many were deleted, and nobody was asked"
 
 AT_EACH_READING: Final = 1e-6  # seconds between sweeps
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        with sqlite_database(tmp_path) as found:
-            yield found
-    else:
-        with postgresql_database_of_its_own(request.getfixturevalue("postgresql_url")) as found:
-            yield found
 
 
 def test_a_transaction_that_commits_late_with_an_older_stamp_is_not_missed(database: Database) -> None:

@@ -1,11 +1,13 @@
-"""Defects put in on purpose turn promise 4 red: no fence, no position, no version."""
+"""Defects put in on purpose turn promises 4 and 11 red: no fence, no version, ways that are not emptied in order."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, Final
 
 import msgspec
 import pytest
 from tests.promises import test_04_order_per_key as order_per_key
+from tests.promises import test_11_same_result_on_every_way as every_way
 from tests.promises.checks import BACK, BOOKS, LOST
 from tests.promises.mutants import red
 from tests.runner import test_crash_cells as crash_cells
@@ -14,14 +16,18 @@ from tests.runner.company import CREATING, MERGING, SQL, Kind
 
 from tieline.connector import LegState
 from tieline.connectors.memory import MemoryTransaction
-from tieline.ledger import Fence
+from tieline.ledger import Fence, Ledger, LegRow, Stores
 from tieline.ledgers.memory import MemoryLedger
-from tieline.message import Outcome
-from tieline.runner import applying
+from tieline.message import Outcome, split
+from tieline.runner import applying, leg, ways, worker
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Decision
+from tieline.runner.leg import Leg
 
 Patch = pytest.MonkeyPatch
+
+
+# -- promise 4 -------------------------------------------------------------------------------------------------
 
 
 def without_leases(patch: Patch, prefix: str) -> None:
@@ -132,3 +138,60 @@ def test_without_the_announcement_an_older_one_that_is_seen_by_itself_is_written
     monkeypatch.setattr(ClaimedApplier, "_announce", announce)
     with red(BACK):
         run_in_virtual_time(lambda: order_per_key.a_shorter_slice(MERGING, "CALLED"))
+
+
+# -- promise 11 ------------------------------------------------------------------------------------------------
+
+
+def test_an_old_way_that_is_left_at_once_takes_its_backlog_with_it(monkeypatch: Patch) -> None:
+    real = worker.settle_ways
+
+    def settle_ways(stores: Stores, plans: Any, publisher: Any) -> list[str]:
+        said = real(stores, plans, publisher)
+        for row in stores.legs.all():
+            stores.legs.put(msgspec.structs.replace(row, ways=row.ways[-1:]))
+        return said
+
+    monkeypatch.setattr(worker, "settle_ways", settle_ways)
+    with red(LOST):
+        run_in_virtual_time(lambda: every_way.a_change_over(SQL, "direct", "bus"))
+
+
+def test_an_outbox_that_is_not_waited_for_loses_what_is_in_it(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(leg, "relayed", lambda stores, way: True)
+    with red(LOST):
+        run_in_virtual_time(lambda: every_way.a_change_over(SQL, "far", "direct"))
+
+
+def test_a_new_way_that_is_taken_before_the_old_one_is_empty_puts_events_out_of_order(monkeypatch: Patch) -> None:
+    real = Leg.__init__
+
+    def begin(self: Leg, plan: Any, ledger: Ledger, *others: Any) -> None:
+        real(self, plan, Alternating(ledger), *others)
+
+    monkeypatch.setattr(Leg, "__init__", begin)
+    with red(BACK):
+        run_in_virtual_time(lambda: every_way.a_change_over(SQL, "direct", "bus"))
+
+
+class Alternating:
+    """A ledger that shows a leg its ways now from the first one, now from the last one."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._turn = count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def transact(self, work: Callable[[Stores], Any], fences: Sequence[Fence] = ()) -> Any:
+        found = await self._ledger.transact(work, fences)
+        if isinstance(found, LegRow) and next(self._turn) % 4 < 2:  # a turn looks twice
+            return msgspec.structs.replace(found, ways=found.ways[::-1])
+        return found
+
+
+def test_a_bus_that_keeps_one_part_of_a_batch_gives_another_result(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(ways, "split", lambda batch, partitions: dict([*split(batch, partitions).items()][:1]))
+    with red(every_way.OTHERWISE):
+        run_in_virtual_time(lambda: every_way.the_same_as_direct("bus"))

@@ -13,8 +13,10 @@ from tests.promises import test_01_nothing_is_lost as nothing_is_lost
 from tests.promises import test_02_done_twice_is_done_once as done_once
 from tests.promises import test_03_one_bad_record_stops_only_itself as only_itself
 from tests.promises import test_05_nothing_vanishes as nothing_vanishes
+from tests.promises import test_07_late_commits_and_deletes as late_or_gone
 from tests.promises.checks import BOOKS, LOST, POINTS, STUCK, TWICE, crash, freeze
 from tests.promises.mutants import red
+from tests.runner.cells import run_in_virtual_time
 from tests.runner.company import CREATING, MERGING, SQL, Kind
 
 from tieline.bus import Delivery
@@ -27,6 +29,7 @@ from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Decision, Work
 from tieline.runner.doubts import Call, Doubts
 from tieline.runner.leg import Leg
+from tieline.runner.reader import Reader
 from tieline.runner.transactional import TransactionalApplier
 from tieline.testing import clock
 
@@ -172,6 +175,20 @@ def test_a_blind_retry_of_a_call_in_doubt_makes_a_second_row(monkeypatch: Patch)
     monkeypatch.setattr(Doubts, "settle", settle)
     with red(TWICE):
         nothing_is_lost.test_a_worker_killed_at_any_point_loses_nothing_and_does_nothing_twice()
+
+
+@pytest.mark.parametrize(
+    "hidden", [late_or_gone.an_order_that_the_list_hides, late_or_gone.an_order_that_one_sweep_misses]
+)
+def test_a_delete_without_a_second_look_takes_away_what_a_sweep_did_not_show(monkeypatch: Patch, hidden: Any) -> None:
+    """Neither looked up nor, where nobody can be asked, missed by two sweeps."""
+
+    async def spare(self: Reader, connector: Any, can_ask: bool) -> None:
+        return
+
+    monkeypatch.setattr(Reader, "_spare", spare)
+    with red(late_or_gone.WRONGLY_GONE):
+        run_in_virtual_time(hidden)
 
 
 def test_a_delete_in_doubt_without_a_look_leaves_what_was_created(monkeypatch: Patch) -> None:

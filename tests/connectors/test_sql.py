@@ -352,6 +352,8 @@ def test_rejections_name_column_and_value(database: Database) -> None:
     assert errors[10].startswith("note")
     assert errors[20].startswith("mail")
     assert "taken@x" in errors[20]
+    assert errors[40].startswith("note: ")
+    assert errors[40].endswith("(got 'bad')")
     assert errors[30].startswith("nota")
     assert "it has id, mail, note" in errors[30]
     assert errors[50].startswith("id")

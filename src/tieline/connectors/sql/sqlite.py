@@ -110,7 +110,7 @@ class Sqlite:
             return ConfigurationError(Mistake(self._where, text, "correct the adapter, or restore the table"))
         if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             return RetryLater(f"{text}: a row that it refers to, or that refers to it, stands in the way")
-        if isinstance(error, sqlite3.IntegrityError):
+        if isinstance(error, sqlite3.IntegrityError) and code != sqlite3.SQLITE_CONSTRAINT_CHECK:
             reason, _, columns = text.partition(": ")
             field = ", ".join(column.rpartition(".")[2] for column in columns.split(", ")) or None
             return Refusal(reason, field=field)

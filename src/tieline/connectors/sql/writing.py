@@ -5,6 +5,7 @@ comes twice. In a round, changes with the same fields go together, column by col
 fails, its piece is rolled back to a savepoint and halved, until what cannot be applied stands alone.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -435,7 +436,7 @@ def _explained(problem: TielineError, record: Record | None, shape: Shape) -> Ti
 def _suspect(record: Record, shape: Shape, reason: str) -> tuple[str | None, Any]:
     """The field that a database's reason is most likely about, and its value: the reason quotes one or the other."""
     leaves = list(_leaves(record, shape))
-    for rule in (_quotes_value_and_type, _quotes_value, _is_too_long, _cannot_be_sent, _is_nested):
+    for rule in (_quotes_value_and_type, _quotes_value, _is_too_long, _cannot_be_sent, _is_nested, _is_checked):
         for path, value, column in leaves:
             if value is not None and rule(value, column, reason):
                 return path, value
@@ -476,3 +477,9 @@ def _cannot_be_sent(value: Any, column: Column, reason: str) -> bool:
 
 def _is_nested(value: Any, column: Column, reason: str) -> bool:
     return isinstance(value, dict | list) and column.kind not in {Kind.JSON, Kind.ARRAY}
+
+
+def _is_checked(value: Any, column: Column, reason: str) -> bool:
+    """A check is told of by its condition or its name, and the column's own name is usually part of either."""
+    names = rf"(?<![^\W_]){re.escape(column.name)}(?![^\W_])"
+    return "check constraint" in reason.lower() and re.search(names, reason) is not None

@@ -207,6 +207,34 @@ async def test_a_leg_leaves_an_engine_only_when_its_outbox_has_been_relayed() ->
 
 
 @in_virtual_time
+async def test_an_event_that_is_first_in_line_and_decided_about_is_tried_once_and_counts_once() -> None:
+    """The worker ends when what it waited behind is done; a person decides before another one comes."""
+    company = Company()
+    company.scene.flow(Payment, "shop", "bi")
+    cut = Interrupt("MOVED")
+    refused = "p1"
+
+    def not_now(system: str, resource: str, change: Change) -> TielineError | None:
+        return RetryLater("not now") if change.key == refused else None
+
+    async with Trial(company.scene.landscape(), faults=cut, spoil=not_now) as trial:
+        first = trial.start()
+        for number in (1, 2, 3):
+            pay(company, number)
+        await asyncio.sleep(3)
+        refused, cut.armed = "p2", True
+        await first.over()
+        (second,) = [row for row in await trial.parked() if row.key == "p2"]
+        await trial.decide(second, "replay")
+        trial.start()
+        await asyncio.sleep(5)
+        refused = ""
+        await trial.settle()
+        assert receipts(company, "bi") == ["p1", "p2", "p3"]
+        assert await books(trial, "payments>bi") == (3, {"done": 3}, 0)
+
+
+@in_virtual_time
 async def test_a_new_target_of_events_gets_all_of_them_in_order_and_each_once() -> None:
     """Live events wait until the history of their subject has been sent."""
     company = Company()

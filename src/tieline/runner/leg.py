@@ -439,7 +439,7 @@ def due(stores: Stores, leg: str) -> list[ParkedRow]:
         for row in stores.parked.by_subject(leg, list({row.subject for row in behind})):
             if row.subject not in first or row.version < first[row.subject].version:
                 first[row.subject] = row
-        rows += [row for row in first.values() if row.reason is Reason.ORDER]
+        rows += [row for row in first.values() if row.reason is Reason.ORDER and row.key not in chosen]
     return rows
 
 

@@ -114,3 +114,7 @@ class Hold(TielineError):
 
 class Fenced(TielineError):
     """The lease behind this work has passed to another worker."""
+
+
+NO_MESSAGES_FAULT = (Unavailable, AccessRefused, Hold, ConfigurationError)
+"""What stops a source or a leg as a whole, whichever message met it."""

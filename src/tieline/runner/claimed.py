@@ -15,7 +15,16 @@ import structlog
 from tieline.adapter import Sink
 from tieline.connector import Change, Connector, HeldRow, LegState, Result
 from tieline.entity import Entity
-from tieline.errors import AccessRefused, Fenced, InDoubt, Reject, RetryLater, TielineError, Unavailable
+from tieline.errors import (
+    NO_MESSAGES_FAULT,
+    AccessRefused,
+    Fenced,
+    InDoubt,
+    Reject,
+    RetryLater,
+    TielineError,
+    Unavailable,
+)
 from tieline.ledger import Stores
 from tieline.message import Outcome, Version
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
@@ -340,7 +349,7 @@ class ClaimedApplier:
                 desk.done(work, row, Outcome.DONE, waiting, confirmed)
             elif isinstance(result.error, InDoubt):
                 failures[id(work)] = Unsettled(str(result.error), waiting.now + desk.leg.settling)
-            elif isinstance(result.error, Unavailable | AccessRefused):
+            elif isinstance(result.error, NO_MESSAGES_FAULT):
                 outage = result.error
                 rows.append(self._released(call, result))
             else:

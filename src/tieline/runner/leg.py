@@ -6,7 +6,7 @@ one starts behind the ledger's position. A target that is down pauses its leg, w
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 import msgspec
@@ -16,10 +16,11 @@ from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
 from tieline.errors import (
     AccessRefused,
+    ConfigurationError,
     Fenced,
     Hold,
     LedgerUnavailable,
-    Reject,
+    Mistake,
     RetryLater,
     TielineError,
     Unavailable,
@@ -67,18 +68,23 @@ class Leg:
         self._handover = handover
         self._shares = shares
         self._desk = Desk(plan, ledger)
-        self._applier = _applier(self._desk, plan)
         self._holding = Holding("")
         self._known: LegRow | None = None  # as it was a moment ago: good for taking, not for delivering
         self._looked = 0.0
         self._batches = 0
         self._outages = 0
 
+    @cached_property
+    def _applier(self) -> Applier:
+        """Made when there is something to apply: where the target cannot take it, this leg alone is held."""
+        return _applier(self._desk, self.plan)
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Deliver until told to stop; every failure has its next move here."""
         while not stopping.is_set():
             try:
                 await self._turn()
+                await self._go_on()
             except Fenced:
                 await self._fenced(stopping)
             except LedgerUnavailable as error:
@@ -352,16 +358,22 @@ class Leg:
                 await connector.check()
             except (Unavailable, AccessRefused) as again:
                 error = again
-                continue
-            except TielineError as other:
-                log.error("probe failed", leg=name, error=str(other))
-                continue
-            break
+            except ConfigurationError:
+                break  # it answers; whoever needs what is wrong there will be held by it
+            except Exception as other:
+                log.error("probe failed", leg=name, error=f"{type(other).__name__}: {other}")
+            else:
+                break
         else:
             return
-        self.paused = ""
-        await self._write_pause()
-        log.info("leg goes on", leg=name)
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """What the leg stood still for is over."""
+        if self.paused:
+            self.paused = ""
+            await self._write_pause()
+            log.info("leg goes on", leg=self.plan.name)
 
     async def _wait_for_ledger(self, error: LedgerUnavailable, stopping: asyncio.Event) -> None:
         """No fault of the target's. Its last commit may have been kept or not: begin behind what is kept."""
@@ -372,14 +384,14 @@ class Leg:
         self.paused = ""
 
     async def _stand_still(self, error: Exception, stopping: asyncio.Event) -> None:
-        """Something that nobody foresaw, in a connector or in us, stops this leg alone; it is tried again."""
+        """What needs a person, or what nobody foresaw, holds this leg alone, until a turn of it goes well again."""
         expected = isinstance(error, TielineError)
-        log.error("leg failed", leg=self.plan.name, error=str(error), exc_info=None if expected else error)
-        self.paused = f"{type(error).__name__}: {error}"
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        if reason != self.paused:
+            log.error("leg held", leg=self.plan.name, reason=reason, exc_info=None if expected else error)
+        self.paused = reason
         await self._write_pause()
         await _sleep(stopping, _AFTER_FAILURE)
-        self.paused = ""
-        await self._write_pause()
 
     async def _write_pause(self) -> None:
         """Tell whoever asks the ledger; who holds no partition has nothing to say about the leg."""
@@ -455,7 +467,8 @@ def _applier(desk: Desk, plan: LegPlan) -> Applier:
     assert plan.sink is not None
     facts = plan.connector.capabilities(plan.sink.resource)
     if not facts.writes:
-        raise Reject(f"{plan.target} cannot write {plan.sink.resource!r}")
+        what, remedy = f"{plan.target} cannot write {plan.sink.resource!r}", "take another resource in its adapter"
+        raise ConfigurationError(Mistake(f"flow {plan.flow.name}", what, remedy))
     if facts.transactional and not plan.sink.steps:
         return TransactionalApplier(desk, plan.connector)
     return ClaimedApplier(desk, plan.connector)

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from tieline.connector import Change, Connector, LegState, TargetTransaction
-from tieline.errors import Fenced, TielineError, Unavailable
+from tieline.errors import NO_MESSAGES_FAULT, Fenced, TielineError
 from tieline.ledger import Stores
 from tieline.message import Outcome
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
@@ -150,7 +150,7 @@ class TransactionalApplier:
         writing = await self._changes(tx, decision.apply, waiting, failures, settlement)
         results = await tx.write(sink.resource, [change for _, change in writing]) if writing else []
         for (work, _), result in zip(writing, results, strict=True):
-            if isinstance(result.error, Unavailable | Fenced):
+            if isinstance(result.error, (*NO_MESSAGES_FAULT, Fenced)):
                 raise result.error
             if result.error is not None:
                 if self._fail(work, result.error, decision.apply, failures):

@@ -14,6 +14,7 @@ from tieline.ledger import Fence, Ledger, ParkedRow, Stores
 from tieline.message import Outcome, Reason, pack_message
 from tieline.runner.decide import Decision, Work, decide, reason_of
 from tieline.runner.plan import LegPlan
+from tieline.runner.raised import raised
 from tieline.runner.requests import Request, ask, over_their_legs
 
 _ASK_AGAIN: Final = 60.0  # seconds after which a missing reference is asked for again
@@ -226,7 +227,7 @@ class Desk:
             except TielineError:
                 raise
             except Exception as error:
-                raise Reject(f"the mapping {sink.name} raised {type(error).__name__}: {error}") from error
+                raise Reject(f"the mapping {sink.name} {raised(error)}") from error
             if record is None:
                 return None
         return Change(

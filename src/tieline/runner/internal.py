@@ -12,6 +12,7 @@ from tieline.message import Outcome
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
+from tieline.runner.raised import raised
 from tieline.runner.requests import source_topic
 
 Outputs = list[tuple[str, bytes, str]]
@@ -84,7 +85,7 @@ class ProcessApplier:
         except TielineError:
             raise
         except Exception as error:
-            raise Reject(f"the process raised {type(error).__name__}: {error}") from error
+            raise Reject(f"the process {raised(error)}") from error
         outputs = [made] if isinstance(made, Entity) else list(_some(made))
         for output in outputs:
             if not isinstance(output, rule.gives):

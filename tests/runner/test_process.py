@@ -106,3 +106,23 @@ def test_a_target_that_comes_later_gets_every_output_though_a_process_cannot_be_
             assert len(scene.store("bi").rows("invoices")) == 7
 
     clock.run(check())
+
+
+def test_a_target_that_comes_later_gets_every_output_though_only_its_flow_runs_at_first() -> None:
+    """The process's inputs come with another flow; until that runs, the backfill is not over."""
+
+    async def check() -> None:
+        scene = company()
+        async with Trial(scene.landscape()) as trial:
+            for number in range(1, 8):
+                place(scene, str(number), f"{number}.00")
+            await trial.once()
+            scene.flow(Invoice, "invoicing", "erp", "bi", name="invoices")
+            trial.landscape = scene.landscape()
+            await trial.start(once=True, only={"invoices"}).over()
+            assert not scene.store("bi").rows("invoices")
+            await trial.once()
+            assert scene.store("bi").rows("invoices") == scene.store("erp").rows("invoices")
+            assert len(scene.store("bi").rows("invoices")) == 7
+
+    clock.run(check())

@@ -9,6 +9,7 @@ from tieline.cli import running
 from tieline.cli.options import ProjectOption, VerboseOption, project_at
 from tieline.cli.output import err, log_to_stderr
 from tieline.project.findings import meant
+from tieline.runner.plan import flows_behind
 from tieline.system import Landscape
 
 app = typer.Typer()
@@ -34,7 +35,7 @@ def backfill(
 
 
 async def _backfill(landscape: Landscape, flow: str, to: str | None, again: bool) -> int:
-    async with running.runner_for(landscape, {flow}) as runner:
+    async with running.runner_for(landscape, flows_behind(landscape, flow)) as runner:
         legs = await runner.backfill(flow, to, again)
         holders = await runner.ledger.transact(lambda stores: stores.leases.holders())
         if any(name.startswith("worker:") for name in holders):

@@ -37,6 +37,14 @@ class LegPlan:
     output: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A leg that feeds a process, and its source; whether this worker runs it or another one."""
+
+    leg: str
+    source: str
+
+
 @dataclass(slots=True)
 class SourcePlan:
     """One source with its one reader. A process's source reads its inbox and has no connector.
@@ -54,7 +62,7 @@ class SourcePlan:
     resource: str = ""
     connector: Connector | None = None
     legs: list[LegPlan] = field(default_factory=list)
-    inputs: list[LegPlan] = field(default_factory=list)  # of a process's source: the legs that feed it
+    inputs: list[Input] = field(default_factory=list)  # of a process's source: the legs that feed it
     also_target: bool = False  # the system also takes this entity: what it reads may be our own write
 
 
@@ -90,14 +98,46 @@ def build(
                 mistakes.extend(error.mistakes)
     if mistakes:
         raise ConfigurationError(*mistakes)
-    legs = [leg for plan in sources.values() for leg in plan.legs]
     for plan in sources.values():
-        plan.inputs = [leg for leg in legs if leg.output == plan.name]
+        plan.inputs = [
+            Input(leg_name(flow.name, plan.system), _source_name(landscape, flow))
+            for flow in feeding(landscape, plan.system, plan.entity)
+        ]
         plan.also_target = any(
             other.entity == plan.entity.__name__ and plan.system in {t.system for t in other.targets}
             for other in landscape.flows.values()
         )
     return list(sources.values())
+
+
+def feeding(landscape: Landscape, name: str, gives: type[Entity]) -> list[Flow]:
+    """The flows that lead to the process of this name and become `gives` there; none where it is a system."""
+    process = landscape.processes.get(name)
+    takes = [rule.takes for rule in process.rules.values() if rule.gives is gives] if process else []
+    return [
+        flow
+        for flow in landscape.flows.values()
+        if landscape.entities[flow.entity] in takes and name in {target.system for target in flow.targets}
+    ]
+
+
+def flows_behind(landscape: Landscape, name: str) -> set[str]:
+    """The flow of this name and, where a process makes its entity, the flows that it is made of."""
+    found: set[str] = set()
+    ahead = [landscape.flows[name]]
+    while ahead:
+        flow = ahead.pop()
+        if flow.name not in found:
+            found.add(flow.name)
+            ahead += feeding(landscape, flow.source, landscape.entities[flow.entity])
+    return found
+
+
+def _source_name(landscape: Landscape, flow: Flow) -> str:
+    entity = landscape.entities[flow.entity]
+    if flow.source in landscape.processes:
+        return process_source(flow.source, entity)
+    return f"{flow.source}.{_choose(landscape.systems[flow.source], flow, entity).name}"
 
 
 def _source(

@@ -196,7 +196,7 @@ class Reader:
         note = f"refill/{self.plan.name}"
         if stores.notes.get(note):
             return
-        asked = [Request("backfill", leg.source.name, leg.name, force=True, why=note) for leg in self.plan.inputs]
+        asked = [Request("backfill", feeds.source, feeds.leg, force=True, why=note) for feeds in self.plan.inputs]
         ask(stores, asked)
         stores.notes.put(note, [request.note for request in asked])
 
@@ -207,10 +207,10 @@ class Reader:
             self.plan.name
         ):
             return
-        for leg in self.plan.inputs:
-            row = stores.legs.get(leg.name)
+        for feeds in self.plan.inputs:
+            row = stores.legs.get(feeds.leg)
             for way in row.ways if row else ():
-                positions = {p: state.position for p, state in stores.legs.states(leg.name, way.channel).items()}
+                positions = {p: state.position for p, state in stores.legs.states(feeds.leg, way.channel).items()}
                 if stores.channels.depth(way.channel, positions):
                     return
         stores.notes.put(note, None)

@@ -363,9 +363,13 @@ class Runner:
         for plan in self.plans:
             if plan.name in self.report.failed or self._fails_elsewhere(stores, plan.name):
                 continue
-            if requests_for(stores, plan.name) or stores.inbox.depth(plan.name):
+            if stores.inbox.depth(plan.name) or (requests_for(stores, plan.name) and not self._fed_elsewhere(plan)):
                 return False
         return not any(due(stores, leg.plan.name) for leg in well)
+
+    def _fed_elsewhere(self, plan: SourcePlan) -> bool:
+        """Whether what this process is fed with is read by flows that were not chosen here."""
+        return not {feeds.source for feeds in plan.inputs} <= {own.name for own in self.plans}
 
     def _fails_elsewhere(self, stores: Stores, source: str) -> bool:
         return source in self._elsewhere and bool(stores.sources.get(source).failure)
@@ -374,6 +378,9 @@ class Runner:
         names = [leg.plan.name for leg in self._legs] + [plan.name for plan in self.plans]
         self.report.waiting = sum(sum(stores.parked.counts(name).values()) for name in names)
         self.report.paused = self._standing_still(stores)
+        for plan in self.plans:
+            if requests_for(stores, plan.name) and self._fed_elsewhere(plan):
+                log.warning("backfill waits for other flows", source=plan.name, legs=[f.leg for f in plan.inputs])
 
     def _standing_still(self, stores: Stores) -> dict[str, str]:
         """Legs that are paused and why: here, or at another worker that holds partitions of them."""

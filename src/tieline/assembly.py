@@ -42,7 +42,9 @@ def open_ledger(url: str, folder: Path = Path()) -> Ledger:
 def ledger_to_read(url: str, folder: Path = Path()) -> Ledger:
     """The ledger to look at: an empty one where a SQLite file is not there yet, so that looking makes none."""
     if scheme_of(url) == "sqlite" and not _sqlite_file(url, folder).exists():
-        return MemoryLedger(url)
+        stand_in = MemoryLedger(url)
+        stand_in.durable = SqliteLedger.durable  # as the file will be
+        return stand_in
     return open_ledger(url, folder)
 
 

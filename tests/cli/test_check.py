@@ -67,6 +67,43 @@ def test_a_flow_that_asks_for_what_a_connector_cannot_do(shop):
     assert mistake["where"] == "flow orders"
 
 
+EXACT = "is exact, but {} acknowledges before its data is on disk"
+
+
+@pytest.mark.parametrize(
+    ("table", "weak", "kind"),
+    [
+        ('[tieline]\nstore = "memory://"', "the ledger memory://", "store"),
+        ('[buses.main]\nurl = "memory://"\n[tieline]', "bus main", "bus"),
+    ],
+    ids=["ledger", "bus"],
+)
+def test_an_exact_flow_is_refused_where_a_power_cut_would_take_messages_away(shop, table, weak, kind):
+    """It names what is too weak, and both ways out, before anything runs."""
+    change(shop, "[tieline]", table)
+    change(shop, 'via        = "direct"', 'via        = "bus"')
+    (mistake,) = shop.json("check", "--json", code=1)["mistakes"]
+    assert (mistake["where"], mistake["what"]) == ("flow orders", EXACT.format(weak))
+    assert mistake["remedy"].startswith(f"use a {kind} of sqlite:/// or postgresql://")
+    assert 'or say robustness = "standard"' in mistake["remedy"]
+
+
+def test_an_exact_flow_to_a_target_that_nobody_can_ask_is_told(shop):
+    """A warning: a call that is cut off waits for a person then. With a match it is looked up."""
+    change(shop, 'url     = "sqlite:///office.db"', 'url = "sqlite:///office.db"\noptions = { held = false }')
+    change(
+        shop, 'Table("orders", key="number")', 'Table("orders", key="number", numbered=True)', "adapters/office.py"
+    )
+    (warning,) = shop.json("check", "--offline", "--json")["warnings"]
+    assert warning["where"] == "flow orders"
+    assert "a call for 'orders' that was cut off, nobody can ask office" in warning["what"]
+    assert "match=" in warning["remedy"]
+    change(
+        shop, '@office.sink(Order, "orders")', '@office.sink(Order, "orders", match="number")', "adapters/office.py"
+    )
+    assert shop.json("check", "--offline", "--json")["warnings"] == []
+
+
 def test_a_step_that_a_connector_does_not_have(shop):
     """then=["confirm"] needs an action of that name."""
     change(

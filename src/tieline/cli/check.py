@@ -10,15 +10,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tieline.assembly import close_all, ledger_to_read, open_buses, open_connectors
+from tieline.assembly import MAIN, close_all, ledger_to_read, open_buses, open_connectors
 from tieline.bus import Bus
 from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_path
 from tieline.cli.output import err, log_to_stderr, mistakes_table, out, print_json, table
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Mistake, TielineError
 from tieline.landscape.status import LegStatus, unclaimed
+from tieline.ledger import Ledger
 from tieline.project import Project, read
 from tieline.project.findings import meant
+from tieline.runner.exact import too_weak, unsure
 from tieline.system import Landscape
 
 app = typer.Typer()
@@ -67,6 +69,7 @@ async def _checked(project: Project, offline: bool) -> Checked:
     found = Checked(project=landscape.name, warnings=list(project.warnings))
     connectors, found.mistakes = open_connectors(landscape)
     found.mistakes += _cannot(landscape, connectors)
+    found.warnings += _unsure(landscape, connectors)
     ledger = ledger_to_read(landscape.store, landscape.folder)
     buses: Mapping[str, Bus] = {}
     try:
@@ -75,6 +78,7 @@ async def _checked(project: Project, offline: bool) -> Checked:
             found.mistakes += mistakes
         found.unclaimed = await ledger.transact(lambda stores: unclaimed(landscape, stores))
         buses = open_buses(landscape, ledger)
+        found.mistakes += _too_weak(landscape, buses, ledger)
     except ConfigurationError as error:
         found.mistakes += error.mistakes
     except TielineError as error:
@@ -109,6 +113,23 @@ def _cannot(landscape: Landscape, connectors: Mapping[str, Connector]) -> list[M
                     what = f"{target.system} has no action {step.action!r} on {sink.resource!r}"
                     found.append(Mistake(where, what, meant(step.action, facts.actions)))
     return found
+
+
+def _unsure(landscape: Landscape, connectors: Mapping[str, Connector]) -> list[Mistake]:
+    """What exact flows may leave to a person."""
+    found = []
+    for flow in landscape.flows.values():
+        for target in (target for target in flow.targets if target.system in connectors):
+            sink = landscape.systems[target.system].adapter.sinks[target.sink]
+            found += unsure(flow, target.system, sink, connectors[target.system].capabilities(sink.resource))
+    return found
+
+
+def _too_weak(landscape: Landscape, buses: Mapping[str, Bus], ledger: Ledger) -> list[Mistake]:
+    """Exact flows whose messages would not survive a power cut, as far as that is known without running."""
+    ways = ((flow, MAIN if flow.via == "bus" else flow.via) for flow in landscape.flows.values())
+    refused = (too_weak(flow, bus, buses[bus].capabilities.guarantee, ledger) for flow, bus in ways if bus in buses)
+    return [mistake for mistake in refused if mistake]
 
 
 async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> tuple[dict[str, str], list[Mistake]]:

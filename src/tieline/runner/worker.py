@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from tieline.bus import Bus, Guarantee
+from tieline.bus import Bus
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
-from tieline.flow import Robustness
 from tieline.ledger import Fence, Ledger, Stores
+from tieline.runner.exact import too_weak
 from tieline.runner.leg import Leg, Progress, due
 from tieline.runner.plan import LegPlan, SourcePlan, build
 from tieline.runner.reader import Reader, Summary
@@ -151,9 +151,12 @@ class Runner:
                     raise ConfigurationError(
                         Mistake(f"flow {leg.flow.name}", f"there is no bus {way.bus!r}", f"add [buses.{way.bus}]")
                     )
-                self._refuse_weak(leg, way.bus)
                 if not publisher.shares(way.bus):
                     await self.buses[way.bus].declare(way.channel, way.partitions, [leg.name])
+                # By now each has been reached, and so is known as it is.
+                guarantee = self.buses[way.bus].capabilities.guarantee
+                if weak := too_weak(leg.flow, way.bus, guarantee, self.ledger):
+                    raise ConfigurationError(weak)
         said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
         for line in said:
             log.info("leg changes", what=line)
@@ -161,22 +164,6 @@ class Runner:
             claimed = {leg.name for plan in self.plans for leg in plan.legs}
             for name in await self.ledger.transact(lambda s: retire(s, claimed)):
                 log.warning("leg retired", leg=name, why="no flow claims it any more")
-
-    def _refuse_weak(self, leg: LegPlan, bus: str) -> None:
-        """An `exact` flow runs only where an acknowledgement survives a power cut."""
-        if leg.flow.robustness is not Robustness.EXACT:
-            return
-        guarantee = self.buses[bus].capabilities.guarantee
-        if guarantee >= Guarantee.SYNCED and self.ledger.durable:
-            return
-        weak = f"bus {bus}" if guarantee < Guarantee.SYNCED else f"the ledger {self.ledger.url}"
-        raise ConfigurationError(
-            Mistake(
-                f"flow {leg.flow.name}",
-                f"is exact, but {weak} acknowledges before its data is on disk",
-                'use a store of sqlite:/// or postgresql://, or say robustness = "standard"',
-            )
-        )
 
     def _leg(self, plan: LegPlan) -> Leg:
         leg = Leg(plan, self.ledger, self.buses, self._handover, self._shares)

@@ -8,10 +8,11 @@ What a fence's first line says decides what becomes of it:
   end leaves it running until the page is over.
 - ``title=path``, in any language: the fence is that file of the page's folder.
 - ``python``: run as a program of its own; ``fragment`` beside it: only compiled.
-- ``toml``: parsed. ``json``: parsed. ``sh``: read by the shell, not run.
+- ``toml``, ``json``, ``ini``: parsed. ``sh``: read by the shell, not run.
 """
 
 import ast
+import configparser
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from tieline.cli import COMMANDS
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
@@ -78,6 +81,13 @@ def validate(fence: Fence) -> None:
             tomllib.loads(fence.body)
         case "json":
             json.loads(fence.body)
+        case "ini":
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.read_string(fence.body)
+            for section in unit.values():
+                if command := section.get("ExecStart"):
+                    program, word, *_ = shlex.split(command)
+                    assert (Path(program).name, word in COMMANDS) == ("tieline", True), f"{fence.place}: {command}"
         case "sh":
             done = subprocess.run(["bash", "-n"], input=fence.body, text=True, capture_output=True, check=False)
             assert done.returncode == 0, f"{fence.place}: {done.stderr}"

@@ -47,13 +47,31 @@ def test_what_waits_is_grouped_by_cause(waiting):
     groups = waiting.json("parked", "list", "--json")
     assert [(one["reason"], one["count"], one["cause"]) for one in groups] == [
         ("dead letter", 3, "order … has a total of …"),
-        ("reference", 1, "waits for Customer …"),
-        ("retry", 1, "HTTP …"),
+        ("reference", 1, "waits for Customer 'C-9'"),
+        ("retry", 1, "HTTP 503"),
     ]
     assert groups[0]["keys"] == ["1001", "1002", "1003"]
     table = waiting("parked", "list").stdout
     assert "order … has a total of …" in table
     assert groups[0]["group"] in table
+
+
+def test_a_cause_is_shown_whole_where_it_is_the_same_for_all(shop):
+    """Only what differs is left out, and an apostrophe is no quotation mark."""
+    error = "attach the system's zone (got '2026-11-0{} 08:00')"
+    shop.begin()
+    shop.park(parked("1001", error=error.format(1)), parked("1002", error=error.format(1)))
+    (group,) = shop.json("parked", "list", "--json")
+    assert group["cause"] == error.format(1)
+    shop.park(parked("1003", error=error.format(2)))
+    (group,) = shop.json("parked", "list", "--json")
+    assert (group["count"], group["cause"]) == (3, "attach the system's zone (got …)")
+
+
+def test_an_unknown_leg_is_wrong_use(waiting):
+    """An empty list would say that nothing is parked there; sources are known as well."""
+    assert "did you mean 'orders>office'?" in waiting("parked", "list", "--leg", "orders>ofice", code=2).stderr
+    assert waiting.json("parked", "list", "--leg", "customers>office", "--json") == []
 
 
 def test_a_record_whose_name_cannot_be_printed_is_shown_and_decided_about(shop):
@@ -73,7 +91,7 @@ def test_a_record_whose_name_cannot_be_printed_is_shown_and_decided_about(shop):
 def test_the_list_can_be_narrowed(waiting):
     """By leg and by reason."""
     assert len(waiting.json("parked", "list", "--each", "--reason", "retry", "--json")) == 1
-    assert waiting.json("parked", "list", "--leg", "invoices>office", "--json") == []
+    assert waiting.json("parked", "list", "--leg", "customers>office", "--json") == []
     waiting("parked", "list", "--reason", "tired", code=2)
 
 
@@ -109,7 +127,7 @@ def test_replay_a_group(waiting):
     group = waiting.json("parked", "list", "--json")[0]["group"]
     waiting("parked", "replay", "--group", group, "--rate", "1000")
     assert decisions(waiting) == {"1001": "replay", "1002": "replay", "1003": "replay"}
-    assert "0 decided" in waiting("parked", "replay", "--group", group).stderr
+    assert "nothing waits" in waiting("parked", "replay", "--group", group).stderr
 
 
 def test_replay_all_is_all_that_waits_for_a_person(waiting):

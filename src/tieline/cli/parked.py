@@ -27,9 +27,11 @@ from tieline.cli.output import err, log_to_stderr, moment, out, print_json, tabl
 from tieline.entity import Entity
 from tieline.errors import Reject
 from tieline.landscape import waiting
+from tieline.landscape.status import declared_legs
 from tieline.landscape.trace import content_of, version_text
 from tieline.ledger import Ledger, ParkedRow, Stores
 from tieline.message import Message, Reason, pack_message, unpack_message
+from tieline.project.findings import meant
 from tieline.runner.requests import source_topic
 from tieline.system import Landscape
 
@@ -60,7 +62,7 @@ def list_(
     """Show what waits, grouped by cause."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
-    rows, sources = _read(landscape, lambda stores: (waiting.rows(stores, leg, reason), waiting.of_sources(stores)))
+    rows, sources = _read(landscape, lambda stores: _listed(landscape, stores, leg, reason))
     if as_json:
         print_json([waiting.shown(row, sources) for row in rows] if each else waiting.groups(rows))
     elif not rows:
@@ -169,6 +171,17 @@ def _read(landscape: Landscape, look: Callable[[Stores], T]) -> T:
     return asyncio.run(read())
 
 
+def _listed(
+    landscape: Landscape, stores: Stores, leg: str | None, reason: Reason | None
+) -> tuple[list[ParkedRow], frozenset[str]]:
+    """The rows of a leg or source, or all, and the names of the sources."""
+    sources = waiting.of_sources(stores)
+    known = {row.leg for row in stores.legs.all()} | declared_legs(landscape).keys() | sources
+    if leg is not None and leg not in known:
+        raise typer.BadParameter(f"there is no leg or source {leg!r}; {meant(leg, known)}", param_hint="--leg")
+    return waiting.rows(stores, leg, reason), sources
+
+
 def _one(stores: Stores, ref: str, key: str | None) -> ParkedRow:
     rows = waiting.rows(stores) if key is None else stores.parked.by_key(ref, [key])
     found = [row for row in rows if key is not None or waiting.ref(row) == ref.lower()]
@@ -212,6 +225,9 @@ async def _decide(
     rate: float = 0.0,
 ) -> None:
     """Write the decision on every row, `rate` a second; exit code 1 where a row holds another message by now."""
+    if not rows:
+        err().print("nothing waits that is not decided about already")
+        return
     ledger = ledger_to_read(landscape.store, landscape.folder)
     packed = b"" if message is None else pack_message(message)
     each = max(1, min(_AT_ONCE, int(rate))) if rate else _AT_ONCE

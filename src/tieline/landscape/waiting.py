@@ -14,7 +14,7 @@ from tieline.landscape.trace import version_text
 from tieline.ledger import ParkedRow, Stores
 from tieline.message import Message, Reason, Version, message_id, unpack_message
 
-_VARYING: Final = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{16,}|\d+(?:[.,:]\d+)*")
+_VARYING: Final = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|[0-9a-f]{16,}|\d+(?:[.,:]\d+)*")
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages of one leg that wait for one reason, with errors that differ only in names and numbers."""
+    """Messages of one leg that wait for one reason, with errors that differ only in names and numbers, if at all."""
 
     group: str
     leg: str
@@ -79,6 +79,12 @@ def cause(error: str) -> str:
     return _VARYING.sub("…", " ".join(error.split()))
 
 
+def _common(members: Sequence[ParkedRow]) -> str:
+    """What the errors of a group say alike: all of it where they do not differ."""
+    errors = {" ".join(row.error.split()) for row in members}
+    return errors.pop() if len(errors) == 1 else cause(members[0].error)
+
+
 def shown(row: ParkedRow, sources: frozenset[str]) -> Waiting:
     """A parked row as people see it."""
     return Waiting(
@@ -110,7 +116,7 @@ def groups(parked: Iterable[ParkedRow]) -> list[Group]:
             group=name,
             leg=members[0].leg,
             reason=members[0].reason,
-            cause=cause(members[0].error),
+            cause=_common(members),
             count=len(members),
             decided=sum(1 for row in members if row.decision),
             for_a_person=sum(row.for_a_person for row in members),

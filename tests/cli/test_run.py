@@ -19,8 +19,10 @@ def test_once_tells_what_it_did(shop):
     assert done.returncode == 0
     assert "shop.order: 4 records read, 3 messages" in done.stdout
     assert "orders>office: in 3 = 3 done" in done.stdout
+    add_order(shop, "1009,C-1,2026-11-05T08:00:00,20.00,EUR,paid")
     again = shop.process("run", "--once")
-    assert "orders>office: in 3 = 3 done" in again.stdout
+    assert "shop.order: 5 records read, 1 message\n" in again.stdout
+    assert "orders>office: in 4 = 4 done" in again.stdout
 
 
 def test_one_flow_is_run_alone(shop):

@@ -118,6 +118,20 @@ def test_a_message_parked_ahead_of_its_leg_is_counted_once(running):
     assert (found["in_flight"], sum(found["parked"].values()), found["off_by"]) == (3, 3, 0)
 
 
+def test_what_a_process_makes_was_not_never_read(shop):
+    """A process's leg shows a dash: its messages arrive, nobody reads them."""
+    (shop.folder / "processes").mkdir()
+    (shop.folder / "processes" / "welcome.py").write_text(
+        "from entities import Customer, Order\nfrom tieline import Process\n\nwelcome = Process()\n\n\n"
+        "@welcome.rule(Order, Customer)\ndef customer(order):\n    return Customer(number='x', name='')\n"
+    )
+    with (shop.folder / "tieline.toml").open("a") as file:
+        file.write('[processes.welcome]\n[flows.welcomes]\nentity = "Customer"\nfrom = "welcome"\nto = "office"\n')
+        file.write('[flows.ordered]\nentity = "Order"\nfrom = "shop"\nto = "welcome"\n')
+    lines = {line.split()[0]: line.split()[-1] for line in shop("status").stdout.splitlines() if "direct" in line}
+    assert (lines["welcomes>office"], lines["ordered>welcome"]) == ("-", "never")
+
+
 def test_a_leg_that_changes_its_way_is_counted_on_both(running):
     """What is under way on the old channel and on the new one belongs to the leg."""
 

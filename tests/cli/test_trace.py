@@ -38,7 +38,7 @@ def test_every_place_answers(known):
     found = known.json("trace", "Order", "1001", "--json")
     assert [(one["place"], one["state"], one["version"][:2]) for one in found] == [
         ("shop.order", "seen", [1, 3]),
-        ("orders>office", "under way", [1, 3]),
+        ("orders>office", "in flight", [1, 3]),
         ("orders>office", "parked: dead letter", [1, 2]),
         ("office", "held", [1, 1]),
     ]
@@ -47,7 +47,7 @@ def test_every_place_answers(known):
     assert found[3]["their_id"] == "77"
     assert (found[0]["at"], found[3]["at"]) == (1_700_000_000.0, 1_700_000_060.0)
     shown = known("trace", "Order", "1001").stdout
-    assert "under way" in shown
+    assert "in flight" in shown
     assert "1.3" in shown
 
 

@@ -194,7 +194,7 @@ def test_a_file_with_bad_rows_ends_in_failed_with_what_is_wrong(folder):
     pages(connector, since=last(found))
     assert names(folder / "in") == ["done/b.csv", "failed/a.csv", "failed/a.csv.error"]
     text = (folder / "in/failed/a.csv.error").read_text()
-    assert text.startswith("a.csv: 2 rows were taken over, 2 problems were not.\n")
+    assert text.startswith("a.csv: rows taken over: 2; problems: 2.\n")
     assert "drop the file again" in text
     assert "a.csv:3: has 1 of 2 fields → look for a missing or unquoted delimiter" in text
 

@@ -185,6 +185,6 @@ def _print(found: Checked) -> None:
         section("Systems", table(["system", "answer"], answers))
     if found.unclaimed:
         rows = [(leg.leg, f"{leg.in_flight:,}", f"{sum(leg.parked.values()):,}") for leg in found.unclaimed]
-        section("Known to the ledger, claimed by no flow", table(["leg", "under way", "parked"], rows))
+        section("Known to the ledger, claimed by no flow", table(["leg", "in flight", "parked"], rows))
     if found.good:
         console.print(Text(f"{found.project} is good", "green"))

@@ -88,6 +88,11 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things, such as 1 message, 1,000 messages."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def how_long(seconds: float) -> str:
     """A time span in its largest unit: 90 → 1m."""
     for size, unit in _UNITS:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tieline.assembly import close_all, open_buses, open_ledger
 from tieline.cli.options import FAILED, WAITS
-from tieline.cli.output import err, out
+from tieline.cli.output import counted, err, out
 from tieline.landscape.status import LegStatus
 from tieline.landscape.status import status as read_status
 from tieline.runner import Runner
@@ -63,7 +63,8 @@ def _print(report: Report, legs: list[LegStatus]) -> None:
     console = out()
     for source, read in sorted(report.read.items()):
         parked = f", {read.parked:,} parked" if read.parked else ""
-        console.print(Text(f"{source}: {read.records:,} records read, {read.messages:,} messages{parked}"))
+        came = f"{counted(read.records, 'record')} read, {counted(read.messages, 'message')}{parked}"
+        console.print(Text(f"{source}: {came}"))
     for leg in legs:
         console.print(Text(f"{leg.leg}: {leg.balance}", "" if not leg.off_by else "bold red"))
 

@@ -95,13 +95,13 @@ def _shown(now: Status, before: Status | None) -> Group:
             "done",
             "other",
             "parked",
-            "under way",
+            "in flight",
             "lag",
             *(["a second"] if before else []),
             "read",
         ],
         [_leg(leg, now.at, earlier.get(leg.leg), elapsed) for leg in now.legs],
-        right=["in", "done", "other", "parked", "under way", "lag", "a second"],
+        right=["in", "done", "other", "parked", "in flight", "lag", "a second"],
     )
     remarks = [remark for leg in now.legs for remark in _remarks(leg)]
     remarks += [remark for source in now.sources for remark in _source_remarks(source)]
@@ -129,8 +129,15 @@ def _leg(leg: LegStatus, at: float, before: LegStatus | None, elapsed: float) ->
     ]
     if elapsed:
         cells.append(f"{_settled_since(leg, before) / elapsed:,.0f}")
-    cells.append(f"{how_long(max(0.0, at - leg.last_read))} ago" if leg.last_read else "never")
+    cells.append(_read(leg, at))
     return cells
+
+
+def _read(leg: LegStatus, at: float) -> str:
+    """How long ago the leg's source was read; what a process makes is not read, it arrives."""
+    if leg.from_process:
+        return "-"
+    return f"{how_long(max(0.0, at - leg.last_read))} ago" if leg.last_read else "never"
 
 
 def _settled_since(leg: LegStatus, before: LegStatus | None) -> int:

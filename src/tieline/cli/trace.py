@@ -28,7 +28,7 @@ def trace(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show where one key is: at every source, under way, parked and at every target; exit code 1 if nowhere."""
+    """Show where one key is: at every source, in flight, parked and at every target; exit code 1 if nowhere."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
     kind = landscape.entities.get(entity)

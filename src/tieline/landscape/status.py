@@ -26,7 +26,8 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `way` is how messages travel now; `leaving` names an earlier way that is not empty yet. `counted` says
     that `in_flight` was counted in the ledger's store; else the engine keeps it, and it is what is missing.
-    `for_a_person` are parked messages about which only a person can decide, and has not yet.
+    `for_a_person` are parked messages about which only a person can decide, and has not yet. What a process
+    makes (`from_process`) arrives and is not read: its `last_read` is 0.
     """
 
     leg: str
@@ -47,6 +48,7 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool = True
     lag: float = 0.0
     last_read: float = 0.0
+    from_process: bool = False
     paused: str = ""
     failure: str = ""
 
@@ -131,6 +133,7 @@ def declared_legs(landscape: Landscape) -> dict[str, LegStatus]:
                 way="main" if flow.via == "bus" else flow.via,
                 owner=flow.owner,
                 started=False,
+                from_process=flow.source in landscape.processes,
             )
     return found
 
@@ -173,6 +176,7 @@ def _leg(
         counted=flight.counted,
         lag=max(0.0, stores.now() - flight.oldest()) if in_flight else 0.0,
         last_read=source.read_at,
+        from_process=row.source.partition(".")[0] in landscape.processes,
         paused=row.paused,
         failure=source.failure,
     )

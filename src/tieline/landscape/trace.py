@@ -80,7 +80,7 @@ def _on_the_way(stores: Stores, row: LegRow, key: str, *, by_key: bool) -> list[
     return [
         Sighting(
             place=row.leg,
-            state="under way",
+            state="in flight",
             source=row.source,
             version=message.version,
             message_id=message.id.hex(),

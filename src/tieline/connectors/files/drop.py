@@ -208,7 +208,7 @@ class _Report:
             return
         more = [f"… and {self._bad - len(self._listed)} more"] * (self._bad > len(self._listed))
         lines = [
-            f"{self.name}: {self._good} rows were taken over, {self._bad} problems were not.",
+            f"{self.name}: rows taken over: {self._good}; problems: {self._bad}.",
             "Mend them and drop the file again: rows that are as they were change nothing.",
             "",
             *self._listed,

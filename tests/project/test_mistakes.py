@@ -45,6 +45,7 @@ RAW = "tieline.toml"
         ('"every 5m"', '"cron 0 6 * * * Europe/Berln"', "trigger", "'Europe/Berln' is no time zone", "zone"),
         ('"every 5m"', '"cron 0 6 * * * /etc/passwd"', "trigger", "'/etc/passwd' is no time zone", "zone"),
         ('sweep   = "1d"', 'sweep = "daily"', "sweep", "'daily' is no duration", "30s, 5m or 1d"),
+        ('sweep   = "1d"', "sweep = 3600", "sweep", "sweep is a whole number", "30s, 5m or 1d"),
         ('sweep   = "1d"', 'overlap = "-5m"', "overlap", "'-5m' is no duration", "30s, 5m or 1d"),
         ('via        = "bus"', 'retries = { first = "0s" }', "retries", "retries that follow at once", '"1s" or more'),
         ('via        = "bus"', 'retries = { give_up = "53w" }', "retries", "tried for so long", '"90d" or less'),

@@ -96,7 +96,7 @@ class Table:
 
     def seconds(self, key: str, default: float, *, never: bool = False) -> float:
         """A duration such as "5m", in seconds; "never", where it may be, is 0."""
-        value = self._get(key, str)
+        value = self._get(key, str, wanted=times.HOW_LONG)
         if value is None or (never and value == "never"):
             return default if value is None else 0.0
         return self._parsed(key, value, times.seconds, times.HOW_LONG, default)
@@ -187,13 +187,13 @@ class Table:
                 inside = f"in [{'.'.join(map(str, self.path))}]" if self.path else "at the top of the file"
                 self.mistake(key, f"unknown key {key!r} {inside}", meant(key, self._asked))
 
-    def _get(self, key: str, *kinds: type) -> Any:
+    def _get(self, key: str, *kinds: type, wanted: str = "") -> Any:
         self._asked.add(key)
         value = self._values.get(key)
         if value is None or type(value) in kinds:
             return value
-        wanted = " or ".join(_KINDS[kind] for kind in kinds)
-        self.mistake(key, f"{self._called(key)} is {_kind(value)}", f"write {wanted}")
+        remedy = wanted or f"write {' or '.join(_KINDS[kind] for kind in kinds)}"
+        self.mistake(key, f"{self._called(key)} is {_kind(value)}", remedy)
         return None
 
     def _parsed(self, key: str, text: str, parse: Callable[[str], T], remedy: str, default: T) -> T:

@@ -342,7 +342,7 @@ class Leg:
     async def _pause(self, error: TielineError, stopping: asyncio.Event) -> None:
         """Leave the target alone, and probe it ever less often until it answers."""
         connector, name = self.plan.connector, self.plan.name
-        self.paused = f"{self.plan.target}: {error}"
+        self.paused = str(error)
         self._outages += 1
         log.warning("leg paused", leg=name, reason=str(error))
         await self._write_pause()
@@ -388,7 +388,8 @@ class Leg:
         expected = isinstance(error, TielineError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         if reason != self.paused:
-            log.error("leg held", leg=self.plan.name, reason=reason, exc_info=None if expected else error)
+            trace = {} if expected else {"exc_info": error}
+            log.error("leg held", leg=self.plan.name, reason=reason, **trace)
         self.paused = reason
         await self._write_pause()
         await _sleep(stopping, _AFTER_FAILURE)

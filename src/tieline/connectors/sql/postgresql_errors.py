@@ -42,13 +42,13 @@ def problem(error: BaseException, where: str) -> TielineError:
 
 
 def _client_problem(error: psycopg.Error, text: str, where: str) -> TielineError:
-    whole = str(error)
+    whole = " ".join(str(error).split())  # the client library writes several lines
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         if re.search(_REFUSED, whole):
-            return AccessRefused(f"{where}: {whole.strip()}")
+            return AccessRefused(f"{where}: {whole}")
         if re.search(r'database ".*" does not exist', whole):
-            return ConfigurationError(Mistake(where, whole.strip(), "correct the url"))
-        return Unavailable(f"{where}: {whole.strip()}")
+            return ConfigurationError(Mistake(where, whole, "correct the url"))
+        return Unavailable(f"{where}: {whole}")
     return Refusal(text)
 
 

@@ -52,7 +52,7 @@ class Sink:
     `function` is (entity) or (entity, ids) → record, or None to filter it. `match` names the record's
     field that finds a row that Tieline has not written before. `delete` says what a delete does:
     "delete" the row, "ignore" it, or a record of changed fields made by a function of (key).
-    `on_change` False rejects changes of what is already complete there, with `frozen` as the reason.
+    `frozen`, where it is given, is why a change of what is complete there is rejected.
     """
 
     name: str

@@ -2,8 +2,11 @@
 
 from decimal import Decimal
 
+import pytest
+
 from tieline import Entity, Money
 from tieline.connectors.memory import Table
+from tieline.message import Reason
 from tieline.testing import clock
 from tieline.testing.harness import Scene, Trial
 
@@ -124,5 +127,34 @@ def test_a_target_that_comes_later_gets_every_output_though_only_its_flow_runs_a
             await trial.once()
             assert scene.store("bi").rows("invoices") == scene.store("erp").rows("invoices")
             assert len(scene.store("bi").rows("invoices")) == 7
+
+    clock.run(check())
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+def test_what_is_frozen_at_its_target_is_not_changed_and_says_why(transactional: bool) -> None:
+    """At targets of both kinds: the first invoice is written, its change waits for a person."""
+
+    async def check() -> None:
+        scene = Scene()
+        shop = scene.system("shop", orders=Table(id="number"))
+        shop.source(Invoice, "orders", name="invoice")(
+            lambda r: Invoice(number=r["number"], total=Money(r["total"], "EUR"))
+        )
+        erp = scene.system("erp", invoices=Table(transactional=transactional))
+        erp.sink(Invoice, "invoices", name="invoice", frozen="it is posted")(
+            lambda i: {"id": i.number, "total": i.total.amount}
+        )
+        scene.flow(Invoice, "shop", "erp")
+        async with Trial(scene.landscape()) as trial:
+            place(scene, "1", "10.00")
+            await trial.once()
+            place(scene, "1", "11.00")
+            place(scene, "2", "20.00")
+            await trial.once()
+            (parked,) = await trial.parked()
+            assert (parked.key, parked.reason, parked.error) == ("1", Reason.DEAD, "it is posted")
+            totals = {key: row["total"] for key, row in scene.store("erp").rows("invoices").items()}
+            assert totals == {"1": Decimal("10.00"), "2": Decimal("20.00")}
 
     clock.run(check())

@@ -210,10 +210,13 @@ class Desk:
         """The change that a message asks of the target; None where the sink filters it.
 
         Raises:
-            TielineError: where it cannot be made; anything else the mapping raises becomes `Reject`.
+            TielineError: where it cannot be made, or what is complete there is frozen; anything else the
+                mapping raises becomes `Reject`.
         """
         sink = self.leg.sink
         assert sink is not None
+        if sink.frozen and _complete(work.held) and not work.force:
+            raise Reject(sink.frozen)
         if isinstance(entity, Reject):
             raise entity
         record: Record | None
@@ -454,3 +457,8 @@ def moved(
             made=to.made,
         )
     return result
+
+
+def _complete(held: HeldRow | None) -> bool:
+    """Whether the target has the key's document, taken through all its steps."""
+    return held is not None and bool(held.message_id) and not held.deleted

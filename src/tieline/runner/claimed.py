@@ -13,21 +13,19 @@ import msgspec
 import structlog
 
 from tieline.adapter import Sink
-from tieline.connector import Change, Connector, HeldRow, LegState, Result
-from tieline.entity import Entity
+from tieline.connector import Connector, HeldRow, LegState, Result
 from tieline.errors import (
     NO_MESSAGES_FAULT,
     AccessRefused,
     Fenced,
     InDoubt,
-    Reject,
     RetryLater,
     TielineError,
     Unavailable,
 )
 from tieline.ledger import Stores
 from tieline.message import Outcome, Version
-from tieline.runner.applying import Behind, Desk, Holding, Settlement, TargetIds, Waiting, moved
+from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
@@ -132,7 +130,7 @@ class ClaimedApplier:
         calls = []
         for work, entity in zip(works, entities, strict=True):
             try:
-                change = self._change(work, entity, ids)
+                change = desk.to_change(work, entity, ids)
             except TielineError as error:
                 failures[id(work)] = error
                 continue
@@ -144,12 +142,6 @@ class ClaimedApplier:
                 leaps = work.message.key in passed_over or (parked is not None and parked is not work.parked)
                 calls.append(Call(work, change, fresh=change.target_id is None, leaps=leaps, step=step))
         return calls
-
-    def _change(self, work: Work, entity: Entity | Reject | None, ids: TargetIds) -> Change | None:
-        complete = work.held is not None and bool(work.held.message_id) and not work.held.deleted
-        if self._sink.frozen and complete and not work.force:
-            raise Reject(self._sink.frozen)
-        return self._desk.to_change(work, entity, ids)
 
     def _in_order(
         self, works: Sequence[Work], calls: Sequence[Call], failures: dict[int, TielineError]

@@ -135,7 +135,7 @@ def test_a_probe_that_meets_something_else_than_an_outage_ends_nobody(error: Exc
             order(company, "1", 1)
             company.scene.store("erp").failure = Unavailable("the line is dead")
             await asyncio.sleep(1)
-            assert await paused(trial) == "erp: the line is dead"
+            assert await paused(trial) == "the line is dead"
             company.scene.store("erp").failure = error
             await asyncio.sleep(10)
             assert worker.failure is None

@@ -182,6 +182,9 @@ class Seen(Protocol):
     def sweep_missing(self, source: str, after: str, limit: int) -> list[SeenRow]:
         """Those rows, after a key (empty: from the first), in the order of `living`."""
 
+    def gone(self, source: str, before: int, after: str, limit: int) -> list[SeenRow]:
+        """Tombstones of epochs before this one, after a key (empty: from the first), in the order of `living`."""
+
     def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
         """Living rows after a key (empty: from the first), in one and the same order: to walk through all of them."""
 
@@ -303,6 +306,9 @@ class Leases(Protocol):
         """
 
     def release(self, names: Sequence[str], owner: str) -> None: ...
+    def begin_at(self, token: int) -> None:
+        """Nobody holds anything any more, and every token given from now on is higher than this one."""
+
     def holders(self) -> dict[str, str]:
         """The living owner of each lease."""
 

@@ -7,6 +7,7 @@ from tieline.errors import Fenced
 from tieline.ledger import Fence
 from tieline.ledgers.dialect import Merge, Session
 
+_FLOOR: Final = ""  # whose token every other lease begins with
 _FORGOTTEN_AFTER: Final = 86_400.0  # seconds after which a dead worker's row is dropped
 
 
@@ -47,8 +48,9 @@ class SqlLeases:
     def take(self, names: Sequence[str], owner: str) -> dict[str, int]:
         """Take what is still free, once the transactions behind their fences have ended."""
         session = self._session
-        insert = "insert into lease (name, owner, token) values (?, '', 0) on conflict (name) do nothing"
-        session.many(insert, [(name,) for name in names])
+        floor = sum(token for (token,) in session.rows("select token from lease where name = ?", _FLOOR))
+        insert = "insert into lease (name, owner, token) values (?, '', ?) on conflict (name) do nothing"
+        session.many(insert, [(name, floor) for name in names])
         there = self._found(names, session.lock)
         free = self._free({name: holder for name, (holder, _) in there.items()})
         tokens = {name: there[name][1] + 1 for name in free}
@@ -63,6 +65,11 @@ class SqlLeases:
     def release(self, names: Sequence[str], owner: str) -> None:
         update = "update lease set owner = '' where name = ? and owner = ?"
         self._session.many(update, [(name, owner) for name in sorted(set(names))])
+
+    def begin_at(self, token: int) -> None:
+        session = self._session
+        session.run("insert into lease (name, owner, token) values (?, '', 0) on conflict (name) do nothing", _FLOOR)
+        session.run("update lease set owner = '', token = case when token < ? then ? else token end", token, token)
 
     def holders(self) -> dict[str, str]:
         query = "select name, lease.owner from lease join worker on worker.owner = lease.owner where expires > ?"

@@ -93,16 +93,19 @@ class SqlSeen:
 
     def sweep_missing(self, source: str, after: str, limit: int) -> list[SeenRow]:
         # "offset 0" has each row's mark looked up as the walk comes to it; else each page began by comparing all.
-        return self._walk(source, after, limit, f"not exists ({_MARK.format('seen')} limit 1 offset 0)")
+        return self._walk(source, after, limit, f"gone = 0 and not exists ({_MARK.format('seen')} limit 1 offset 0)")
+
+    def gone(self, source: str, before: int, after: str, limit: int) -> list[SeenRow]:
+        return self._walk(source, after, limit, "gone = 1 and epoch < ?", before)
 
     def living(self, source: str, after: str, limit: int) -> list[SeenRow]:
-        return self._walk(source, after, limit, "true")
+        return self._walk(source, after, limit, "gone = 0")
 
-    def _walk(self, source: str, after: str, limit: int, which: str) -> list[SeenRow]:
+    def _walk(self, source: str, after: str, limit: int, which: str, *values: int) -> list[SeenRow]:
         (start,) = self._texts.sought([after])
         self._session.walk()
-        query = f"{_SEEN} where source = ? and key > ? and gone = 0 and {which} order by key limit ?"
-        return self._shown(self._session.rows(query, self._names.known(source), start, limit))
+        query = f"{_SEEN} where source = ? and key > ? and {which} order by key limit ?"
+        return self._shown(self._session.rows(query, self._names.known(source), start, *values, limit))
 
     def _shown(self, rows: list[Row]) -> list[SeenRow]:
         return [

@@ -4,7 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from tieline.ledger import Stores
+import pytest
+
+from tieline.errors import Fenced
+from tieline.ledger import Fence, Stores
 from tieline.testing.ledger.bench import Bench, Suite
 
 
@@ -98,3 +101,18 @@ class LeasesKept(Suite):
 
         given = [name for tokens in bench.run(all_at_once()) for name in tokens]
         assert sorted(given) == sorted(names)
+
+    def test_leases_begin_at_a_token(self, bench: Bench) -> None:
+        """Who held one holds it no more; those that were there and those that come later get higher tokens."""
+        before = bench(_take("w1", "a"))
+        bench(lambda stores: stores.leases.begin_at(2**50))
+        assert bench(lambda stores: stores.leases.holders()) == {}
+        with pytest.raises(Fenced):
+            bench(lambda stores: None, Fence("a", before["a"]))
+        after = bench(_take("w2", "a", "b"))
+        assert min(after.values()) > 2**50
+        bench(lambda stores: stores.leases.begin_at(1))
+        again = bench(_take("w3", "a", "b", "c"))
+        assert again["a"] > after["a"]
+        assert again["b"] > after["b"]
+        assert again["c"] > 2**50

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tieline.ledger import SeenRow, SourceState, Stores
+from tieline.message import Version
 from tieline.testing.ledger.bench import Bench, Suite
 from tieline.testing.ledger.samples import HOSTILE, seen
 
@@ -174,6 +175,21 @@ class SeenKept(Suite):
             assert len(page) <= 7
             walked += [row.key for row in page]
         assert sorted(walked) == sorted(row.key for row in rows if not row.gone)
+
+    def test_tombstones_of_earlier_epochs_can_be_walked_through(self, bench: Bench) -> None:
+        """Page by page after the last key; what is living, and what went in this epoch, is not among them."""
+        rows = [seen(f"{n:03}", gone=n % 2 == 0, version=Version(1 + n % 3, n)) for n in range(60)]
+        bench(lambda stores: stores.seen.put(SHOP, rows))
+        bench(lambda stores: stores.seen.put("erp.order", [seen("a", gone=True)]))
+        walked: list[SeenRow] = []
+        while page := bench(partial(_gone, after=walked[-1].key if walked else "")):
+            assert len(page) <= 7
+            walked += page
+        assert walked == [row for row in rows if row.gone and row.version.epoch < 3]
+
+
+def _gone(stores: Stores, after: str) -> list[SeenRow]:
+    return stores.seen.gone(SHOP, 3, after, 7)
 
 
 def _missing(stores: Stores, after: str = "", source: str = SHOP) -> list[SeenRow]:

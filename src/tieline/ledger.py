@@ -72,7 +72,8 @@ NOT_BEGUN: Final = 1 << 60
 class Way(msgspec.Struct, frozen=True):
     """One way a leg's messages take, for the source's batches in `(after, until]`; the last is open.
 
-    `bus` is "direct" or the name of a bus.
+    `bus` is "direct" or the name of a bus. `entered` is how many messages had come in when the way was
+    ended because the ledger was an older one: some may have been delivered, and be on it no more.
     """
 
     bus: str
@@ -80,6 +81,7 @@ class Way(msgspec.Struct, frozen=True):
     partitions: int
     after: int = 0
     until: int | None = None
+    entered: int = 0
 
     @property
     def begins_after(self) -> int:

@@ -13,6 +13,7 @@ from tieline.errors import MissingReference, Reject, RetryLater, TielineError
 from tieline.ledger import Fence, Ledger, ParkedRow, Stores
 from tieline.message import Outcome, Reason, pack_message
 from tieline.runner.decide import Decision, Work, decide, reason_of
+from tieline.runner.epoch import Forgotten, forgotten, last_recovery
 from tieline.runner.plan import LegPlan
 from tieline.runner.raised import raised
 from tieline.runner.requests import Request, ask, over_their_legs
@@ -130,8 +131,22 @@ class Desk:
         self.leg = leg
         self.ledger = ledger
         self.event = issubclass(leg.entity, Event)
+        self.lost = -1  # tokens up to this one are of before the last recovery
+        self.forgotten: Forgotten | None = None
         self._references = references(leg.entity)
         self._drops_rows = leg.sink is None or leg.sink.delete == "delete"
+
+    def recall(self, stores: Stores) -> tuple[int, Forgotten | None]:
+        """What a recovery means for this leg: for `lost` and `forgotten`."""
+        recovery = last_recovery(stores)
+        return -1 if recovery is None else recovery.token, forgotten(stores, self.leg.name, self.leg.source.name)
+
+    def is_forgotten(self, work: Work) -> bool:
+        """Whether the target may have been given a message, or one of its key, of which the ledger does not know."""
+        lost = self.forgotten
+        if lost is None or work.message.version > lost.until:
+            return False
+        return work.held is None or work.held.version.epoch < lost.epoch
 
     async def waiting_for(self, works: Sequence[Work]) -> "Waiting":
         """What of these keys and subjects is parked on this leg."""
@@ -143,6 +158,8 @@ class Desk:
             return stores.parked.by_key(leg, keys), ahead, stores.now()
 
         rows, ahead, now = await self.ledger.transact(load)
+        if self.forgotten is not None and not self.forgotten.ends:
+            self.lost, self.forgotten = await self.ledger.transact(self.recall)
         blocked: dict[str, ParkedRow] = {}
         for row in ahead:
             other = blocked.get(row.subject)
@@ -151,7 +168,12 @@ class Desk:
         return Waiting({row.key: row for row in rows}, blocked, now)
 
     def decide(
-        self, works: Sequence[Work], held: Iterable[HeldRow], waiting: "Waiting", sure: bool = True
+        self,
+        works: Sequence[Work],
+        held: Iterable[HeldRow],
+        waiting: "Waiting",
+        sure: bool = True,
+        trusted: bool = False,
     ) -> Decision:
         """Sort the works; see `tieline.runner.decide`."""
         return decide(
@@ -163,6 +185,7 @@ class Desk:
             parked=waiting.by_key,
             blocked=waiting.by_subject,
             sure=sure,
+            trusted=trusted,
         )
 
     def referred(self, works: Sequence[Work]) -> tuple[list[Entity | Reject | None], dict[type[Entity], set[str]]]:
@@ -316,6 +339,8 @@ class Desk:
 
     def settle(self, decision: Decision, waiting: "Waiting", settlement: Settlement) -> None:
         """Count what needed no writing, and heal parked rows that held has overtaken."""
+        for work in decision.same:
+            self.done(work, self.passed_over(work, waiting.now), Outcome.UNCHANGED, waiting, settlement)
         for work, outcome in decision.settled:
             if work.parked is None:
                 settlement.count(work, outcome)

@@ -23,7 +23,10 @@ class Clash:
 
 @dataclass(slots=True)
 class Changes:
-    """What one commit of the reader keeps; `rows` is by key, the last word on it."""
+    """What one commit of the reader keeps; `rows` is by key, the last word on it.
+
+    What was seen in an epoch before `believed` may not be what the targets have: it is given anew.
+    """
 
     source: str
     epoch: int
@@ -31,6 +34,7 @@ class Changes:
     mapping: int
     origins: Mapping[str, str] = field(default_factory=dict)  # by key: whose change it is, if not the source's own
     at: float = 0.0  # when it was read, by the ledger's clock
+    believed: int = 0
     rows: dict[str, SeenRow] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     entities: dict[bytes, Entity] = field(default_factory=dict)  # of the messages, by id
@@ -51,7 +55,8 @@ class Changes:
 
     def _give(self, one: Mapped, row: SeenRow | None) -> None:
         entity_digest = digest(one.data)
-        if row is not None and not row.gone and row.entity_digest == entity_digest:
+        believed = row is not None and row.version.epoch >= self.believed
+        if row is not None and not row.gone and row.entity_digest == entity_digest and believed:
             self.rows[one.key] = msgspec.structs.replace(
                 row, record=one.record, record_digest=one.record_digest, mapping=self.mapping
             )

@@ -60,7 +60,13 @@ class ClaimedApplier:
         """See `Applier`."""
         desk, entity = self._desk, self._desk.leg.entity.__name__
         held = await self._held(entity, list({w.message.key for w in works}))
-        decision = desk.decide(works, held, waiting, sure=self._claims)
+        decision = desk.decide(
+            works,
+            held,
+            waiting,
+            sure=self._claims and not (desk.forgotten and self._doubts.can_find),
+            trusted=bool(self._sink.frozen),
+        )
         final = Settlement()
         desk.settle(decision, waiting, final)
         failures: dict[int, TielineError] = {id(w): Behind(w.subject) for w in decision.behind}
@@ -71,9 +77,10 @@ class ClaimedApplier:
                 desk.done(work, desk.held_row(work, waiting.now, landed), Outcome.DONE, waiting, final)
         passed_over = {w.message.key for w, outcome in decision.settled if outcome is Outcome.SUPERSEDED}
         calls = await self._calls(decision.apply, passed_over, waiting, failures, final)
-        calls, absent = await self._doubts.settle(calls, waiting, failures)
-        for work in absent:
-            desk.done(work, desk.held_row(work, waiting.now), Outcome.UNCHANGED, waiting, final)
+        calls, settled = await self._doubts.settle(calls, waiting, failures)
+        for work, target_id in settled:
+            desk.done(work, desk.held_row(work, waiting.now, target_id), Outcome.UNCHANGED, waiting, final)
+        absent = [work for work, target_id in settled if target_id is None]
         calls = self._in_order(decision.apply, calls, failures)
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)

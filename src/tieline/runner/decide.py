@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from tieline.connector import HeldRow
-from tieline.entity import Entity
+from tieline.entity import Entity, digest
 from tieline.errors import InDoubt, MissingReference, RetryLater, Unavailable
 from tieline.ledger import ParkedRow
 from tieline.message import Message, Outcome, Reason
@@ -54,7 +54,8 @@ class Decision:
 
     `settled` holds (work, outcome), "done" where it was applied before and not counted; `behind` must
     wait behind a parked event of their subject; `dropped` are a person's decisions to let a parked message go;
-    `known` are redeliveries of what is parked already, which count as parked and nothing else.
+    `known` are redeliveries of what is parked already, which count as parked and nothing else;
+    `same` say, in a new epoch, what is held already: only its version moves.
     """
 
     apply: list[Work] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Decision:
     behind: list[Work] = field(default_factory=list)
     known: list[Work] = field(default_factory=list)
     dropped: list[Work] = field(default_factory=list)
+    same: list[Work] = field(default_factory=list)
 
 
 def decide(
@@ -74,11 +76,13 @@ def decide(
     parked: Mapping[str, ParkedRow],
     blocked: Mapping[str, ParkedRow] = {},
     sure: bool = True,
+    trusted: bool = False,
 ) -> Decision:
     """Sort a batch's messages, in order, by what is to be done with them.
 
     `parked` maps keys and `blocked` subjects (events only) to this leg's parked rows. `sure` says that
-    nothing reaches the target without a trace in held: else a delete goes there in any case.
+    nothing reaches the target without a trace in held: else a delete goes there in any case. `trusted` says
+    that the target has what held says, also after a recovery.
     """
     by_key: dict[str, list[HeldRow]] = {}
     for row in held:
@@ -91,7 +95,10 @@ def decide(
                 work.held = row
             else:
                 work.others.append(row)
-        _decide_one(work, decision, target, event, parked, blocked, sure)
+        if trusted and not event and _says_the_same(work):
+            decision.same.append(work)
+        else:
+            _decide_one(work, decision, target, event, parked, blocked, sure)
     return decision
 
 
@@ -172,6 +179,14 @@ def _decide_one(
         decision.settled.append((work, Outcome.UNCHANGED))
         return
     decision.apply.append(work)
+
+
+def _says_the_same(work: Work) -> bool:
+    """Whether a message of a later epoch says what is held since an earlier one."""
+    row, message = work.held, work.message
+    if row is None or work.force or not row.message_id or row.version.epoch >= message.version.epoch:
+        return False
+    return row.deleted if message.deleted else bool(row.digest) and row.digest == digest(bytes(message.data))
 
 
 def _is_confirmed(work: Work, row: HeldRow) -> bool:

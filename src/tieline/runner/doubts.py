@@ -44,10 +44,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """A call that may still land until then; `same` where to make this one is to repeat it, and no more."""
+    """A call that may still land until then; `same` where to make this one is to repeat it, and no more.
+
+    `lost` where it may have been made in a time that a recovered ledger has forgotten.
+    """
 
     until: float
     same: bool
+    lost: bool = False
 
 
 class Doubts:
@@ -59,25 +63,28 @@ class Doubts:
         self._sink = sink
         facts = connector.capabilities(sink.resource)
         self._can_ask = facts.lookup
-        self._can_find = facts.lookup and sink.match is not None
+        self.can_find = facts.lookup and sink.match is not None
         self._by_key = facts.upsert
 
     async def settle(
         self, calls: Sequence[Call], waiting: Waiting, failures: dict[int, TielineError]
-    ) -> tuple[list[Call], list[Work]]:
-        """The calls that may be made, and the deletes whose row is not there; the rest is in `failures`."""
+    ) -> tuple[list[Call], list[tuple[Work, str | None]]]:
+        """The calls that may be made, and what needs none; the rest is in `failures`.
+
+        None is needed for a delete whose row is not there, and for what stands there under this id.
+        """
         doubts = {id(call): self._doubt(call.work, waiting) for call in calls}
         open_ = [call for call in calls if doubts[id(call)] is not None or self._lacks_row(call)]
         if not open_:
             return list(calls), []
-        absent: list[Work] = []
+        settled: list[tuple[Work, str | None]] = []
         nameless, known = [call for call in open_ if call.fresh], [call for call in open_ if not call.fresh]
+        nameless += await self._settle_known(known, doubts, waiting.now, failures, settled)
         found = await self._find(nameless)
         for call in nameless:
-            self._settle_nameless(call, doubts[id(call)], found.get(id(call)), waiting.now, failures, absent)
-        await self._settle_known(known, doubts, waiting.now, failures, absent)
-        out = failures.keys() | {id(work) for work in absent}
-        return [call for call in calls if id(call.work) not in out], absent
+            self._settle_nameless(call, doubts[id(call)], found.get(id(call)), waiting.now, failures, settled)
+        out = failures.keys() | {id(work) for work, _ in settled}
+        return [call for call in calls if id(call.work) not in out], settled
 
     async def settle_drops(
         self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError]
@@ -90,7 +97,7 @@ class Doubts:
         begun: list[Work] = []
         for work in works:
             until = self._may_land_until(work)
-            if self._can_find and waiting.now < until:
+            if self.can_find and waiting.now < until:
                 failures[id(work)] = self._not_yet(work, _Doubt(until, same=False))
                 continue
             settled.append(work)
@@ -110,14 +117,20 @@ class Doubts:
         return row.not_before if row is not None and row.reason is Reason.DOUBT else 0.0
 
     def _doubt(self, work: Work, waiting: Waiting) -> _Doubt | None:
-        claim = open_claim(work)
+        claim, lost = open_claim(work), self._may_be_lost(work)
         if claim is not None:
-            same = claim.claim == work.message.id and not self._sink.steps
-            return _Doubt(claim.claimed_at + self._desk.leg.settling, same)
+            same = claim.claim == work.message.id and not self._sink.steps and not lost
+            return _Doubt(claim.claimed_at + self._desk.leg.settling, same, lost)
         row = waiting.by_key.get(work.message.key)
         if row is not None and row.reason is Reason.DOUBT and row.message_id != work.message.id:
-            return _Doubt(row.not_before, same=False)
-        return None
+            return _Doubt(row.not_before, same=False, lost=lost)
+        return _Doubt(0.0, same=False, lost=True) if lost else None
+
+    def _may_be_lost(self, work: Work) -> bool:
+        """Whether a recovered ledger may not know of this key's row; where it is written by our key, no matter."""
+        if not self._desk.is_forgotten(work) or (work.message.deleted and not self.can_find):
+            return False
+        return not self._by_key or bool(self._sink.steps or self._sink.frozen)
 
     def _lacks_row(self, call: Call) -> bool:
         """A delete of which nobody knows the row; where rows go by our keys, the key is enough."""
@@ -127,7 +140,7 @@ class Doubts:
 
     async def _find(self, calls: Sequence[Call]) -> dict[int, Record]:
         match = self._sink.match
-        if not calls or not self._can_find or match is None:
+        if not calls or not self.can_find or match is None:
             return {}
         values = [_value(call, match) for call in calls]
         records = await self._connector.lookup(self._sink.resource, values, by=match)
@@ -140,7 +153,7 @@ class Doubts:
         record: Record | None,
         now: float,
         failures: dict[int, TielineError],
-        absent: list[Work],
+        settled: list[tuple[Work, str | None]],
     ) -> None:
         work, settings = call.work, self._desk.leg.settings
         deleting = call.change.record is None
@@ -149,20 +162,22 @@ class Doubts:
             target_id = settings.identify(self._sink.resource, record)
             call.change = msgspec.structs.replace(call.change, target_id=target_id)
             call.fresh = False
-            if doubt is not None:
+            if doubt is not None and doubt.lost:
+                self._let_stand(call, record, settled)
+            elif doubt is not None:
                 if now < doubt.until and not doubt.same and not self._has_landed(record, deleting):
                     failures[id(work)] = self._not_yet(work, doubt)
                 else:
                     log.warning("doubt settled: it took effect", leg=self._desk.leg.name, key=work.message.key)
-        elif doubt is not None and not self._can_find and (not self._by_key or self._sink.steps):
+        elif doubt is not None and not self.can_find and (not self._by_key or self._sink.steps):
             if not _looked_by_person(work):
                 failures[id(work)] = self._nobody_knows(work)
             elif deleting:
-                absent.append(work)
+                settled.append((work, None))
         elif doubt is not None and now < doubt.until and not (doubt.same and self._by_key):
             failures[id(work)] = self._not_yet(work, doubt)
         elif deleting and not self._by_key:
-            absent.append(work)
+            settled.append((work, None))
 
     # -- rows whose id is known -----------------------------------------------------------------------
 
@@ -172,9 +187,11 @@ class Doubts:
         doubts: dict[int, _Doubt | None],
         now: float,
         failures: dict[int, TielineError],
-        absent: list[Work],
-    ) -> None:
-        settled: list[Call] = []
+        settled: list[tuple[Work, str | None]],
+    ) -> list[Call]:
+        """Gives those whose row is gone and may be there again, under an id that a recovered ledger does not know."""
+        asked: list[Call] = []
+        again: list[Call] = []
         for call in calls:
             doubt = doubts[id(call)]
             if doubt is None:
@@ -184,18 +201,30 @@ class Doubts:
             elif now < doubt.until:
                 failures[id(call.work)] = self._not_yet(call.work, doubt)
             else:
-                settled.append(call)
-        if not settled or not self._can_ask:
-            return
-        ids = [call.change.target_id or "" for call in settled]
-        for call, record in zip(settled, await self._connector.lookup(self._sink.resource, ids), strict=True):
+                asked.append(call)
+        if not asked or not self._can_ask:
+            return again
+        ids = [call.change.target_id or "" for call in asked]
+        for call, record in zip(asked, await self._connector.lookup(self._sink.resource, ids), strict=True):
+            doubt = doubts[id(call)]
+            lost = doubt is not None and doubt.lost
             if record is not None:
+                if lost:
+                    self._let_stand(call, record, settled)
                 continue
-            if call.change.record is None:
-                absent.append(call.work)
+            if call.change.record is None and not lost:
+                settled.append((call.work, None))
             else:  # the call in doubt was a delete
                 call.change = msgspec.structs.replace(call.change, target_id=None, version_tag=None)
                 call.fresh, call.step = True, 0
+                if lost:
+                    again.append(call)
+        return again
+
+    def _let_stand(self, call: Call, record: Record, settled: list[tuple[Work, str | None]]) -> None:
+        """What must not change once it is complete, and is complete, was so in the time that is forgotten."""
+        if self._sink.frozen and call.change.record is not None and self._finished(record):
+            settled.append((call.work, call.change.target_id))
 
     def _has_landed(self, record: Record, deleting: bool) -> bool:
         """Whether a record proves that nothing of the call is under way any more.

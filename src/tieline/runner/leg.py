@@ -30,11 +30,12 @@ from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work, is_parked_as
+from tieline.runner.epoch import Forgotten
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
-from tieline.runner.transactional import TargetAhead, TransactionalApplier
+from tieline.runner.transactional import TargetAhead, TransactionalApplier, is_published
 from tieline.runner.ways import RETIRED, Entities, Handover, leave_way, relayed
 
 log = structlog.get_logger()
@@ -42,8 +43,8 @@ log = structlog.get_logger()
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
 _OLDER_LEDGER: Final = (
-    "{target} has been written to by whom this ledger does not know: the ledger is an older copy, or "
-    "another landscape writes there under the same names. Bring back the newest ledger; see docs/how-to/operate.md"
+    "{target} was written to by whom this ledger does not know: the ledger is an older copy, or another landscape "
+    "writes there under the same names. Bring back the newest ledger or, where it is lost: tieline recover"
 )
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
@@ -71,6 +72,7 @@ class Leg:
         self._holding = Holding("")
         self._known: LegRow | None = None  # as it was a moment ago: good for taking, not for delivering
         self._looked = 0.0
+        self._begins = 0.0  # when delivering may, by the loop's clock
         self._batches = 0
         self._outages = 0
 
@@ -122,7 +124,7 @@ class Leg:
             return
         way = self.way = row.ways[0]
         await self._hold(way)
-        if not self._holding.tokens:
+        if not self._holding.tokens or asyncio.get_running_loop().time() < self._begins:
             await asyncio.sleep(_IDLE)
             return
         busy = await self._retry(way)
@@ -176,17 +178,28 @@ class Leg:
             return
         new = {p: token for p, token in wanted.items() if self._holding.tokens.get(p) != token}
 
-        def begin(stores: Stores) -> dict[int, LegState]:
+        def begin(stores: Stores) -> tuple[dict[int, LegState], tuple[int, Forgotten | None], float]:
             if new:
                 # A pause is a matter of the worker that saw the outage; whoever takes over tries for itself.
                 self._say_paused(stores)
-            return stores.legs.states(self.plan.name, way.channel)
+            return stores.legs.states(self.plan.name, way.channel), self._desk.recall(stores), stores.now()
 
         taken = Holding(way.channel, wanted, lease=self._holding.lease)
-        states = await self._ledger.transact(begin, taken.fences())
+        states, (self._desk.lost, self._desk.forgotten), now = await self._ledger.transact(begin, taken.fences())
+        self._begins = asyncio.get_running_loop().time() + self._settles_in(now)
         self._holding.tokens = wanted
         kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
         self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
+
+    def _settles_in(self, now: float) -> float:
+        """Seconds until no call of the time that a recovered ledger has forgotten can land any more."""
+        forgotten = self._desk.forgotten
+        if forgotten is None or not isinstance(self._applier, ClaimedApplier):
+            return 0.0
+        left = max(0.0, forgotten.at + self.plan.settling - now)
+        if left:
+            log.info("leg waits: calls of the time that the ledger has forgotten may still land", seconds=round(left))
+        return left
 
     async def _take(self, way: Way, wait: float) -> tuple[list[Delivery], Entities]:
         after = {p: state.position for p, state in self._holding.states.items()}
@@ -296,10 +309,7 @@ class Leg:
             Hold: where they are not: the ledger is an older one, whose next batches are others.
         """
         for partition, state in truth.items():
-            before = {partition: state.position - 1}
-            found = await self._buses[way.bus].take(way.channel, before, most=1, wait=0.0)
-            there = [d.batch.made for d in found if d.position == state.position]
-            if there != [state.made]:
+            if not await is_published(self._buses[way.bus], way.channel, partition, state):
                 raise Hold(_OLDER_LEDGER.format(target=self.plan.target))
 
     async def _trim(self, way: Way) -> None:
@@ -466,13 +476,10 @@ def _applier(desk: Desk, plan: LegPlan) -> Applier:
         return ProcessApplier(desk)
     assert plan.connector is not None
     assert plan.sink is not None
-    facts = plan.connector.capabilities(plan.sink.resource)
-    if not facts.writes:
+    if not plan.connector.capabilities(plan.sink.resource).writes:
         what, remedy = f"{plan.target} cannot write {plan.sink.resource!r}", "take another resource in its adapter"
         raise ConfigurationError(Mistake(f"flow {plan.flow.name}", what, remedy))
-    if facts.transactional and not plan.sink.steps:
-        return TransactionalApplier(desk, plan.connector)
-    return ClaimedApplier(desk, plan.connector)
+    return TransactionalApplier(desk, plan.connector) if plan.commits else ClaimedApplier(desk, plan.connector)
 
 
 async def _sleep(stopping: asyncio.Event, seconds: float) -> None:

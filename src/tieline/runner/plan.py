@@ -36,6 +36,13 @@ class LegPlan:
     rule: Rule | None = None
     output: str = ""
 
+    @property
+    def commits(self) -> bool:
+        """Whether the target keeps what it holds beside its rows, in commits of its own."""
+        if self.connector is None or self.sink is None or self.sink.steps:
+            return False
+        return self.connector.capabilities(self.sink.resource).transactional
+
 
 @dataclass(frozen=True, slots=True)
 class Input:

@@ -6,7 +6,7 @@ that a leg of this source reads, the counters and, where the page has one, the c
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,11 +16,12 @@ import msgspec
 import structlog
 
 from tieline.connector import Checkpoint, Connector, Page
-from tieline.entity import digest
+from tieline.entity import Event, digest
 from tieline.errors import Hold
 from tieline.ledger import Fence, Ledger, ParkedRow, SeenRow, SourceState, Stores
 from tieline.message import MAX_MESSAGES, Batch, Message, Reason, Version, in_pieces
 from tieline.runner.changes import Changes, Clash, clashes
+from tieline.runner.epoch import in_this_epoch, is_to_be_read_again, was_read_again
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.mapping import MappedPage, map_page
 from tieline.runner.plan import SourcePlan, inbox_record
@@ -68,6 +69,7 @@ class Reader:
         self._now = 0.0  # when this run began, by the ledger's clock
         self._known = True  # whether seen holds rows of this source
         self._any_parked = True  # whether records of this source are parked
+        self._again = False  # whether everything is to be read again, after a recovery
         self._question: ParkedRow | None = None  # whether many deletes are right, as it stood when this run began
 
     @property
@@ -83,9 +85,10 @@ class Reader:
         """
         self._fence = Fence(self.lease, token)
         name = self.plan.name
-        self._state, requests, waiting, questions, self._now = await self._ledger.transact(
+        self._state, self._again, requests, waiting, questions, self._now = await self._ledger.transact(
             lambda s: (
-                s.sources.get(name),
+                in_this_epoch(s, s.sources.get(name)),
+                is_to_be_read_again(s, name),
                 requests_for(s, name),
                 sum(s.parked.counts(name).values()),
                 s.parked.by_key(name, [_BRAKE]),
@@ -120,7 +123,7 @@ class Reader:
         every = self.plan.settings.sweep
         sweeping = self._granted > 0 or (every > 0 and now - self._state.swept_at >= every)
         remapped = self._state.mapping not in {0, self.plan.version}
-        anew = facts.rereads and (sweeping or remapped or bool(backfills))
+        anew = facts.rereads and (sweeping or remapped or bool(backfills) or self._again)
         whole = anew or not facts.incremental or self._state.cursor is None
         # Where nobody can tell what exists, a sweep finds what came late; but what it does not show is not gone.
         run = _Run(backfills, whole, marking=sweeping and facts.keys and self._known)
@@ -140,6 +143,8 @@ class Reader:
             await self._publish_missing(connector, facts.lookup, summary)
         elif self._granted:
             await self._close_question()
+        if self._again:
+            await self._repeat_tombstones(summary)
         swept_at = now if sweeping else self._state.swept_at
         await self._finish(last, backfills, swept_at)
 
@@ -155,6 +160,8 @@ class Reader:
             )
             stores.sources.put(self.plan.name, state)
             self._end_backfills(stores, backfills)
+            if self._again and self.plan.connector is not None:
+                was_read_again(stores, self.plan.name, state.counter)
             return state
 
         self._state = await self._ledger.transact(work, [self._fence])
@@ -176,7 +183,9 @@ class Reader:
             )
             await gap(Gap.READ)
             await self._take(page, run, summary, inbox=rows[-1].position)
-        if backfills:
+        if self._again and await self._ledger.transact(self._inputs_are_through):
+            await self._repeat_tombstones(summary)
+        if backfills or self._again:
             await self._ledger.transact(lambda s: self._end_refill(s, backfills), [self._fence])
 
     def _end_backfills(self, stores: Stores, backfills: Sequence[Request]) -> None:
@@ -202,19 +211,26 @@ class Reader:
 
     def _end_refill(self, stores: Stores, backfills: Sequence[Request]) -> None:
         """The backfill is done when the inputs were sent, have all gone through, and nothing is in the inbox."""
-        note = f"refill/{self.plan.name}"
-        if any(stores.notes.get(asked) for asked in stores.notes.get(note) or ()) or stores.inbox.depth(
-            self.plan.name
-        ):
+        if not self._inputs_are_through(stores):
             return
+        stores.notes.put(f"refill/{self.plan.name}", None)
+        self._end_backfills(stores, backfills)
+        if self._again:
+            was_read_again(stores, self.plan.name, self._state.counter)
+
+    def _inputs_are_through(self, stores: Stores) -> bool:
+        asked = stores.notes.get(f"refill/{self.plan.name}") or ()
+        if any(stores.notes.get(note) for note in asked) or stores.inbox.depth(self.plan.name):
+            return False
         for feeds in self.plan.inputs:
+            if is_to_be_read_again(stores, feeds.source):
+                return False
             row = stores.legs.get(feeds.leg)
             for way in row.ways if row else ():
                 positions = {p: state.position for p, state in stores.legs.states(feeds.leg, way.channel).items()}
                 if stores.channels.depth(way.channel, positions):
-                    return
-        stores.notes.put(note, None)
-        self._end_backfills(stores, backfills)
+                    return False
+        return True
 
     async def _send_tombstones(self, asked: Sequence[Request]) -> None:
         """The current value of a key may be that it is gone."""
@@ -283,14 +299,17 @@ class Reader:
             asked = [*page.ids, *page.gone]
             for row in await self._ledger.transact(lambda s: s.seen.by_record(name, asked)):
                 by_record.setdefault(row.record, []).append(row)
-        mapped = await map_page(self.plan, page, by_record)
+        mapped = await map_page(self.plan, page, self._believed(by_record))
         by_key = {row.key: row for rows in by_record.values() for row in rows}
         if self._known and (new := [m.key for m in mapped.mapped if m.key not in by_key]):
             by_key.update((row.key, row) for row in await self._ledger.transact(lambda s: s.seen.by_key(name, new)))
         parked = [self._park(f.record, f.raw, f.reason) for f in mapped.failures]
         parked += await self._settle_clashes(page, mapped, by_key)
         origins = await self._origins(mapped) if self.plan.also_target else {}
-        changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, origins, self._now)
+        changes = Changes(
+            *(name, self._state.epoch, self._state.counter, self.plan.version, origins, self._now),
+            believed=self._believed_since,
+        )
         changes.compare(mapped, by_key, by_record)
         for row in (row for i in page.gone for row in by_record.get(i, ()) if not row.gone):
             if row.key not in changes.rows:
@@ -303,6 +322,16 @@ class Reader:
         # A record that is again as it was before it was bad, or is no longer there, is in order too.
         in_order = (mapped.read | mapped.unchanged | set(page.gone)) - {row.key for row in parked}
         await self._commit(changes, addressed, parked, in_order, checkpoint, marks, inbox)
+
+    @property
+    def _believed_since(self) -> int:
+        """The epoch from which on targets have what was seen. Events do not change: they have those of any epoch."""
+        return 0 if issubclass(self.plan.entity, Event) else self._state.epoch
+
+    def _believed(self, seen: Mapping[str, list[SeenRow]]) -> Mapping[str, list[SeenRow]]:
+        """The records that may be left alone where they did not change."""
+        since = self._believed_since
+        return {record: rows for record, rows in seen.items() if all(row.version.epoch >= since for row in rows)}
 
     async def _origins(self, mapped: MappedPage) -> dict[str, str]:
         """Keys that read back as another system's write through us, and that system: an echo of it."""
@@ -441,6 +470,17 @@ class Reader:
         await gap(Gap.PUBLISHED)
         self._publisher.published(changes.entities)
 
+    async def _repeat_tombstones(self, summary: Summary) -> None:
+        """What had gone before the back-up may have come and gone once more, and be left at a target."""
+        name, epoch, after = self.plan.name, self._believed_since, ""
+        while rows := await self._ledger.transact(partial(_gone, source=name, before=epoch, after=after)):
+            changes = Changes(name, self._state.epoch, self._state.counter, self.plan.version, at=self._now)
+            for row in rows:
+                changes.delete(row)
+            summary.messages += len(changes.messages)
+            await self._commit(changes, {}, (), set(), None, (), 0)
+            after = rows[-1].key
+
     # -- deletes --------------------------------------------------------------------------------------
 
     async def _publish_missing(self, connector: Connector, can_ask: bool, summary: Summary) -> None:
@@ -516,6 +556,10 @@ def _missing_after(stores: Stores, source: str, key: str) -> list[SeenRow]:
 
 def _mark(stores: Stores, source: str, records: Sequence[str]) -> None:
     stores.seen.sweep_mark(source, records)
+
+
+def _gone(stores: Stores, source: str, before: int, after: str) -> list[SeenRow]:
+    return stores.seen.gone(source, before, after, MAX_MESSAGES)
 
 
 def _clash_reason(clash: Clash) -> str:

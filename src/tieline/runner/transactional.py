@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from tieline.bus import Bus
 from tieline.connector import Change, Connector, LegState, TargetTransaction
 from tieline.errors import NO_MESSAGES_FAULT, Fenced, TielineError
 from tieline.ledger import Stores
@@ -15,6 +16,7 @@ from tieline.message import Outcome
 from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
+from tieline.runner.plan import LegPlan
 
 log = structlog.get_logger()
 
@@ -31,6 +33,17 @@ class TargetAhead(Exception):
 
 class _Again(Exception):
     """An event failed whose later ones of the same subject were written too: once more without them."""
+
+
+def fence_name(leg: LegPlan, channel: str) -> str:
+    """The name of a leg's fence rows for a channel, one a partition."""
+    return f"{leg.name}@{channel}"
+
+
+async def is_published(bus: Bus, channel: str, partition: int, state: LegState) -> bool:
+    """Whether the batch at which a target stands is the one that is at its place in the channel."""
+    found = await bus.take(channel, {partition: state.position - 1}, most=1, wait=0.0)
+    return [delivery.batch.made for delivery in found if delivery.position == state.position] == [state.made]
 
 
 class TransactionalApplier:
@@ -53,7 +66,7 @@ class TransactionalApplier:
         failures: dict[int, TielineError] = {}
         partitions = moves.keys() | {work.partition for work in works}
         tokens = {p: holding.tokens[p] for p in partitions}
-        fence = self._fence(holding)
+        fence = fence_name(self._desk.leg, holding.channel)
         while True:
             settlement = Settlement()
             try:
@@ -72,9 +85,6 @@ class TransactionalApplier:
         await gap(Gap.COMMITTED)
         await self._tell_ledger(settlement, new, holding)
 
-    def _fence(self, holding: Holding) -> str:
-        return f"{self._desk.leg.name}@{holding.channel}"
-
     async def meet(self, holding: Holding) -> None:
         """See `Applier`. New tokens are committed by themselves, before anything is parked.
 
@@ -83,12 +93,16 @@ class TransactionalApplier:
         Raises:
             TargetAhead: where the target has passed what the ledger knows.
         """
-        fence = self._fence(holding)
+        fence = fence_name(self._desk.leg, holding.channel)
         new = {(fence, p, token) for p, token in holding.tokens.items()} - self._met
         if not new:
             return
         async with self._connector.transaction() as tx:
             found = await tx.fence(fence, {p: token for _, p, token in new})
+            lost = {p: LegState(token=holding.tokens[p]) for p, s in found.items() if s.token <= self._desk.lost}
+            if lost:
+                await tx.move(fence, lost)
+        found = {**found, **lost}
         _refuse_ahead(found, holding)
         await self._keep_books(found, holding)
         self._met |= new
@@ -142,7 +156,7 @@ class TransactionalApplier:
         desk, sink = self._desk, self._desk.leg.sink
         assert sink is not None
         held = await tx.held(desk.leg.entity.__name__, list({w.message.key for w in works}))
-        decision = desk.decide(works, held, waiting)
+        decision = desk.decide(works, held, waiting, trusted=True)
         desk.settle(decision, waiting, settlement)
         for work in decision.dropped:
             desk.done(work, desk.passed_over(work, waiting.now), Outcome.DROPPED, waiting, settlement)

@@ -19,7 +19,8 @@ from tieline.connector import LegState
 from tieline.entity import Entity, Event
 from tieline.errors import ConfigurationError, Mistake
 from tieline.ledger import NOT_BEGUN, LegRow, Stores, Way
-from tieline.message import Batch, Reason, pack, split
+from tieline.message import Batch, Outcome, Reason, pack, split
+from tieline.runner.epoch import trust
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
 
@@ -190,6 +191,7 @@ def _begins_anew(stores: Stores, leg: LegPlan, row: LegRow | None) -> str:
         remedy = f"write generation = {known}, let them arrive or drop them, then raise it"
         raise ConfigurationError(Mistake(f"systems.{leg.target}", what, remedy))
     _forget_doubts(stores, leg.name)
+    trust(stores, leg.name)
     return "another system stands behind its name"
 
 
@@ -268,5 +270,8 @@ def leave_way(stores: Stores, leg: str, way: Way) -> None:
         return
     left, *rest = row.ways
     stores.legs.put(msgspec.structs.replace(row, ways=rest))
+    settled = sum(stores.legs.totals(leg).values()) + sum(stores.parked.counts(leg).values())
+    if left.entered > settled:
+        stores.legs.count(leg, counts={Outcome.SUPERSEDED: left.entered - settled})
     if all(way.channel != left.channel for way in rest):
         stores.channels.forget(left.channel, leg)

@@ -17,6 +17,7 @@ from tieline.bus import Bus
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
 from tieline.ledger import Fence, Ledger, Stores
+from tieline.runner.epoch import is_to_be_read_again
 from tieline.runner.exact import too_weak
 from tieline.runner.leg import Leg, Progress, due
 from tieline.runner.plan import LegPlan, SourcePlan, build
@@ -262,7 +263,8 @@ class Runner:
             asked = requests_for(stores, name)
             if plan.connector is None:
                 waits = stores.inbox.depth(name) or (asked and not stores.notes.get(f"refill/{name}"))
-                return 0.0 if waits else (_REFILL if asked else _LONGEST)
+                under_way = asked or is_to_be_read_again(stores, name)
+                return 0.0 if waits else (_REFILL if under_way else _LONGEST)
             if first or asked or any(r.decision for r in stores.parked.list(name)):
                 return 0.0
             until = None

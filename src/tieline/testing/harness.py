@@ -56,7 +56,10 @@ from tieline.ledgers.sqlite import SqliteSession
 from tieline.message import Reason
 from tieline.process import Process
 from tieline.runner import Runner, gaps
+from tieline.runner.epoch import Recovery
 from tieline.runner.gaps import Gap
+from tieline.runner.plan import SourcePlan, build
+from tieline.runner.recovery import recover, strangers
 from tieline.runner.requests import requests_for
 from tieline.runner.ways import RETIRED
 from tieline.runner.worker import Report
@@ -379,6 +382,23 @@ class Trial:
         self._lost.append(self.ledger)
         self.ledger = _TimedLedger(backup=backup)
         self.note("the ledger is an older one from now on")
+
+    async def recover(self) -> Recovery:
+        """Go on from the older ledger, as `tieline recover` does."""
+        recovery = await recover(self.ledger, *self._run_by_nobody())
+        self.note(f"the ledger is recovered; epoch {recovery.epoch} begins")
+        return recovery
+
+    async def strangers(self) -> dict[str, str]:
+        """The legs from which it shows that the ledger is an older one, and how."""
+        return await strangers(self.ledger, *self._run_by_nobody())
+
+    def _run_by_nobody(self) -> tuple[dict[str, Bus], list[SourcePlan]]:
+        """Buses and plans, without a worker."""
+        connectors = {s.name: s.adapter.connector.open(s.settings) for s in self.landscape.systems.values()}
+        engine: Bus = SqlBus(self.ledger, shared=True)
+        buses = {"direct": engine, "main": engine} | {bus: self.engine(bus) for bus in self.foreign}
+        return buses, build(self.landscape, connectors)
 
     # -- what a person may look at and do ---------------------------------------------------------------
 

@@ -64,13 +64,14 @@ async def hot_keys(kind: Kind, via: str, place: str) -> None:
     """Two workers share orders that change all the time; who comes to the place is taken over, and thaws."""
     company = Company(erp=kind, scene=Scene(every=0.3, sweep=1e6))
     company.scene.flow(Order, "shop", "erp", via=via)
-    freezing = Freezing(place, *FREEZES)
-    async with Trial(company.scene.landscape(), faults=freezing, spoil=Refusing(), foreign=["far"]) as trial:
+    freezing, refusing = Freezing(place, *FREEZES), Refusing()
+    async with Trial(company.scene.landscape(), faults=freezing, spoil=refusing, foreign=["far"]) as trial:
         history = sales_history(company, trial)
         trial.start()
         trial.start()
         await _change_for_a_while(company)
         assert freezing.left == [], f"nobody came to {place}"
+        assert max(refusing.asked.values()) > 1, "nothing was tried again"
         _change(company, ROUNDS + 1)
         await asyncio.sleep(30)
         told = "\n".join(trial.trace[-60:])
@@ -145,14 +146,14 @@ class Refusing:
     """A target that has no time for every fifth version, until it is asked a fourth time, or a newer one comes."""
 
     def __init__(self) -> None:
-        self._asked = Counter[tuple[str, int]]()
+        self.asked = Counter[tuple[str, int]]()
 
     def __call__(self, system: str, resource: str, change: Change) -> TielineError | None:
         """See `Spoil`."""
         assert change.record is not None
         version = change.key, int(change.record["total"])
-        self._asked[version] += 1
-        return RetryLater("not now") if version[1] % 5 == 0 and self._asked[version] < 4 else None
+        self.asked[version] += 1
+        return RetryLater("not now") if version[1] % 5 == 0 and self.asked[version] < 4 else None
 
 
 async def _change_for_a_while(company: Company) -> None:

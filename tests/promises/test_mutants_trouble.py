@@ -1,6 +1,5 @@
 """Defects put in on purpose turn promises 8 and 12 red: what is made of systems that are down, and of bad input."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from tests.runner.cells import run_in_virtual_time
 from tests.runner.company import CREATING, MERGING, SQL, STEPPING, Kind
 
 from tieline.connector import LegState, Result
-from tieline.errors import Reject, TielineError, Unavailable
+from tieline.errors import Reject, Unavailable
 from tieline.project.findings import Findings
+from tieline.runner import leg
 from tieline.runner.applying import Waiting
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work
@@ -37,13 +37,8 @@ def test_an_outage_that_is_taken_for_bad_messages_makes_dead_letters(monkeypatch
         run_in_virtual_time(lambda: left_alone.a_target_is_down(kind, left_alone.DOWN))
 
 
-def test_a_leg_that_does_not_pause_pesters_its_target(monkeypatch: Patch) -> None:
-    async def pause(self: Leg, error: TielineError, stopping: asyncio.Event) -> None:
-        self.paused = f"{self.plan.target}: {error}"
-        await self._write_pause()
-        await asyncio.sleep(1)
-
-    monkeypatch.setattr(Leg, "_pause", pause)
+def test_a_leg_that_probes_as_fast_as_it_works_pesters_its_target(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(leg, "_PROBES", (1.0, 1.0))
     with red(left_alone.PESTERED):
         run_in_virtual_time(lambda: left_alone.a_target_is_down(SQL, left_alone.DOWN))
 

@@ -60,6 +60,13 @@ def test_every_page_is_found_from_the_index():
     assert [name_of(page) for page in sorted(DOCS.rglob("*.md")) if page != index and page not in named] == []
 
 
+def test_the_index_leads_to_every_page():
+    """Who begins at the index finds all there is."""
+    index = DOCS / "index.md"
+    found = {(DOCS / path).resolve() for path, _ in _LINK.findall(index.read_text(encoding="utf-8")) if path}
+    assert set(DOCS.rglob("*.md")) - found == {index}
+
+
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -8,7 +8,7 @@ from tests.runner.cells import books, in_virtual_time, order, run_in_virtual_tim
 from tests.runner.company import KINDS, MERGING, Company, Kind, Order
 
 from tieline.connector import Change
-from tieline.connectors.memory import Memory
+from tieline.connectors.memory import Memory, MemoryConnector
 from tieline.errors import ConfigurationError, Mistake, TielineError, Unavailable
 from tieline.testing import Trial
 
@@ -123,6 +123,32 @@ async def test_a_mistake_at_a_source_fails_that_source_and_no_other() -> None:
         order(company, "2", 2)
         await trial.settle()
         assert set(sales(company)) == {"1", "2"}
+
+
+def test_a_leg_goes_on_after_an_outage_whatever_is_wrong_elsewhere_in_its_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A target that names a mistake answers again; the mistake is in a table that this leg does not need."""
+
+    async def mistaken(self: MemoryConnector) -> None:
+        await reach(self)
+        raise WRONG
+
+    async def check() -> None:
+        company = Company(erp=MERGING)
+        company.scene.flow(Order, "shop", "erp")
+        async with Trial(company.scene.landscape()) as trial:
+            trial.start()
+            order(company, "1", 1)
+            company.scene.store("erp").failure = Unavailable("the line is dead")
+            await asyncio.sleep(5)
+            company.scene.store("erp").failure = None
+            await trial.settle()
+            assert sales(company) == {"1": (1, "")}
+
+    reach = MemoryConnector.check
+    monkeypatch.setattr(MemoryConnector, "check", mistaken)
+    run_in_virtual_time(check)
 
 
 @pytest.mark.parametrize("error", [WRONG, RuntimeError("nobody foresaw it")], ids=["mistake", "unforeseen"])

@@ -3,12 +3,14 @@
 import asyncio
 
 import msgspec
+import pytest
 import structlog
-from tests.runner.cells import Interrupt, in_virtual_time, order, pay, sales
+from tests.runner.cells import Interrupt, in_virtual_time, order, pay, run_in_virtual_time, sales
 from tests.runner.company import MERGING, Company, Invoice, Order, Payment
 
 from tieline.errors import Unavailable
-from tieline.ledger import Stores
+from tieline.ledger import Stores, Way
+from tieline.runner.leg import Leg
 from tieline.runner.requests import Request, ask
 from tieline.testing import Trial
 
@@ -50,6 +52,35 @@ async def test_a_pause_that_a_dead_worker_left_behind_is_cleared_by_who_takes_it
         assert report.paused == {}
         assert sales(company) == {"1": (1, "")}
         assert (await trial.look(lambda s: s.legs.all()))[0].paused == ""
+
+
+def test_a_pause_that_nobody_who_lives_stands_behind_keeps_no_run_from_trying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the new worker is slow to take the leg."""
+    hold = Leg._hold
+
+    async def slow(self: Leg, way: Way) -> None:
+        await asyncio.sleep(5)
+        await hold(self, way)
+
+    async def check() -> None:
+        company = Company(erp=MERGING)
+        company.scene.flow(Order, "shop", "erp")
+        async with Trial(company.scene.landscape()) as trial:
+            first = trial.start()
+            company.scene.store("erp").failure = Unavailable("no answer")
+            order(company, "1", 1)
+            await asyncio.sleep(5)
+            first.crash()
+            company.scene.store("erp").failure = None
+            await asyncio.sleep(5)
+            monkeypatch.setattr(Leg, "_hold", slow)
+            report = await trial.once()
+            assert report.paused == {}
+            assert sales(company) == {"1": (1, "")}
+
+    run_in_virtual_time(check)
 
 
 @in_virtual_time

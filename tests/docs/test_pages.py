@@ -53,13 +53,6 @@ def test_links_lead_somewhere(page):
             assert anchor[1:] in _anchors(target), f"{name_of(page)} leads to {path}{anchor}"
 
 
-def test_every_page_is_found_from_the_index():
-    """Nobody has to know that a page is there."""
-    index = DOCS / "index.md"
-    named = {(DOCS / path).resolve() for path, _ in _LINK.findall(index.read_text(encoding="utf-8"))}
-    assert [name_of(page) for page in sorted(DOCS.rglob("*.md")) if page != index and page not in named] == []
-
-
 def test_the_index_leads_to_every_page():
     """Who begins at the index finds all there is."""
     index = DOCS / "index.md"

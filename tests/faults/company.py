@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
+from tests.faults import oracle
+
 SERVER = Path(__file__).parent / "server.py"
 HOT = 8
 
@@ -145,7 +147,7 @@ class Company:
             self.open_desk()
         self.declare(self.via)
 
-    def declare(self, via: str) -> None:
+    def declare(self, via: str, sweep: str = "1s") -> None:
         """Write the project file; the orders travel `via`."""
         self.via = via
         text = f"""
@@ -158,7 +160,7 @@ class Company:
             url     = "sqlite:///shop.db"
             [systems.shop.sources.order]
             trigger = "every 0.02s"
-            sweep   = "1s"
+            sweep   = "{sweep}"
             brake   = 1
 
             [systems.books]
@@ -188,6 +190,11 @@ class Company:
         """The file of a system's database."""
         return self.folder / f"{system}.db"
 
+    def keys(self) -> set[str]:
+        """Every key that the source or a target has or had."""
+        known = set(oracle.source_rows(self.database("shop")))
+        return known.union(*(oracle.keys(self.database(target)) for target in self.targets))
+
     def open_desk(self) -> None:
         """Start the desk's server; after the first time, at the same port."""
         command = [sys.executable, str(SERVER), str(self.database("desk")), str(self.port)]
@@ -209,6 +216,15 @@ class Company:
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/{word}/", method="POST", data=b"")
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return str(answer.read().decode())
+
+    def edit(self, *numbers: str) -> None:
+        """A user of the shop changes these orders, or makes them."""
+        connection = sqlite3.connect(self.database("shop"), isolation_level=None, timeout=30)
+        try:
+            for number in numbers:
+                change(connection, number)
+        finally:
+            connection.close()
 
     @contextmanager
     def busy(self, seed: int = 0) -> Iterator["Writer"]:
@@ -240,24 +256,14 @@ class Writer:
                 turn += 1
                 connection.execute("BEGIN IMMEDIATE")
                 for _ in range(2):
-                    self._change(connection, f"hot-{self._random.randrange(HOT)}")
+                    change(connection, f"hot-{self._random.randrange(HOT)}")
                 if turn % 8 == 0:
-                    self._change(connection, f"cold-{self._next(connection)}")
+                    change(connection, f"cold-{_next(connection)}")
                 if turn % 24 == 0:
                     self._change_cold(connection)
                 connection.execute("COMMIT")
         finally:
             connection.close()
-
-    def _next(self, connection: sqlite3.Connection) -> int:
-        return int(connection.execute("SELECT coalesce(max(changed), 0) + 1 FROM orders").fetchone()[0])
-
-    def _change(self, connection: sqlite3.Connection, key: str) -> None:
-        connection.execute(
-            "INSERT INTO orders VALUES (?, 1, ?) ON CONFLICT DO UPDATE "
-            "SET version = version + 1, changed = excluded.changed",
-            (key, self._next(connection)),
-        )
 
     def _change_cold(self, connection: sqlite3.Connection) -> None:
         """One of the others changes again, the eldest goes. The newest row stays: it carries the counter."""
@@ -267,4 +273,17 @@ class Writer:
         ]
         if len(cold) > 3:
             connection.execute("DELETE FROM orders WHERE number = ?", (cold[0],))
-            self._change(connection, self._random.choice(cold[1:]))
+            change(connection, self._random.choice(cold[1:]))
+
+
+def change(connection: sqlite3.Connection, key: str) -> None:
+    """An order gets its next version, or its first."""
+    connection.execute(
+        "INSERT INTO orders VALUES (?, 1, ?) ON CONFLICT DO UPDATE "
+        "SET version = version + 1, changed = excluded.changed",
+        (key, _next(connection)),
+    )
+
+
+def _next(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(changed), 0) + 1 FROM orders").fetchone()[0])

@@ -29,6 +29,18 @@ def source_rows(database: Path) -> dict[str, int]:
         return dict(connection.execute("SELECT number, version FROM orders"))
 
 
+def edits(database: Path) -> int:
+    """How often the source has changed."""
+    with _reading(database) as connection:
+        return int(connection.execute("SELECT coalesce(max(changed), 0) FROM orders").fetchone()[0])
+
+
+def keys(database: Path) -> set[str]:
+    """Every key that the target ever had."""
+    with _reading(database) as connection:
+        return {key for (key,) in connection.execute("SELECT DISTINCT reference FROM history")}
+
+
 def target_rows(database: Path) -> list[tuple[str, int]]:
     """What the target holds now: key and version of each row."""
     with _reading(database) as connection:

@@ -1,38 +1,54 @@
-"""What was killed where, for the table at the end of a run."""
+"""What was killed and stopped where, for the tables at the end of a run."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from io import StringIO
 
 from rich.console import Console
 from rich.table import Table
 
+from tieline.runner.gaps import Gap
+
 
 @dataclass(slots=True)
 class Row:
-    """One cell and gap; the verdict is the cell's."""
+    """One company of programs, what its workers met at which place, and the oracle's verdict on the end of it."""
 
-    cell: str
-    gap: str
-    kills: int = 0
-    restarts: int = 0
-    verdict: str = "not judged"
+    met: Counter[str] = field(default_factory=Counter)
+    verdict: str = "not judged: it broke off"
 
 
-rows: dict[tuple[str, str], Row] = {}
-
-
-def row(cell: str, gap: str) -> Row:
-    """The row of a cell and gap."""
-    return rows.setdefault((cell, gap), Row(cell, gap))
+killed: dict[str, Row] = {}
+stopped: dict[str, Row] = {}
 
 
 def shown() -> str:
-    """The table as text."""
-    table = Table(title="Killed for real", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("cell", "gap", "kills", "restarts", "verdict"):
-        table.add_column(name, justify="right" if name in {"kills", "restarts"} else "left")
-    for one in rows.values():
-        table.add_row(one.cell, one.gap, str(one.kills), str(one.restarts), one.verdict)
+    """The tables as text."""
     out = StringIO()
-    Console(file=out, width=140).print(table)
+    console = Console(file=out, width=140)
+    for title, rows in (
+        ("Killed for real: SIGKILL at each place, with a new worker after each", killed),
+        ("Stopped for real: SIGSTOP past the lease, taken over, and let go on or killed", stopped),
+    ):
+        if rows:
+            console.print(title)
+            console.print(_places(rows))
+            for number, (name, row) in enumerate(rows.items(), 1):
+                console.print(f"({number}) {name}: {row.verdict}", highlight=False)
+            console.print()
     return out.getvalue()
+
+
+def _places(rows: dict[str, Row]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("place")
+    for number in range(1, len(rows) + 1):
+        table.add_column(f"({number})", justify="right")
+    table.add_column("all", justify="right")
+    met = {place for row in rows.values() for place in row.met}
+    for place in [gap.name for gap in Gap if gap.name in met] + sorted(met - {gap.name for gap in Gap}):
+        counts = [row.met[place] for row in rows.values()]
+        table.add_row(place, *(str(count or "") for count in counts), str(sum(counts)))
+    sums = [row.met.total() for row in rows.values()]
+    table.add_row("all", *map(str, sums), str(sum(sums)))
+    return table

@@ -1,18 +1,20 @@
 """Real workers are killed with SIGKILL at every named place, and begun again, while orders keep changing.
 
-Nothing is lost, nothing is done twice, no version falls, and the books of the ledger balance.
+Nothing is lost, nothing is done twice, no version falls, and the books of the ledger balance. A target without
+transactions may be told again what it was told in a call that was cut off, once for each such call.
 With TIELINE_FAULTS=long every place of every cell is killed many times.
 """
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from tests.faults import oracle, record
-from tests.faults.company import HOT, Company
-from tests.faults.work import Crew
+from tests.faults.company import Company
+from tests.faults.work import Calls, Crew, unexpected, wait_for
 
 from tieline.runner.gaps import Gap
 
@@ -25,6 +27,7 @@ ANYWHERE = (Gap.READ, Gap.PUBLISHED, Gap.TAKEN, Gap.MOVED, Gap.SWEPT, Gap.SWITCH
 IN_SQL = (Gap.PARKED, Gap.WRITTEN, Gap.COMMITTED)
 IN_REST = (Gap.CLAIMED, Gap.CALLED, Gap.CONFIRMED)
 RARE = {Gap.SWEPT, Gap.SWITCHED, Gap.STEPPED, Gap.PARKED}
+OTHER = {"direct": "bus", "bus": "direct"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,52 +53,79 @@ CELLS = [
     Cell("direct, SQL", "direct", ("books",), dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_SQL, 2)),
     Cell("bus, SQL", "bus", ("books",), dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_SQL, 2)),
     Cell("direct, REST", "direct", ("desk",), dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_REST, 2)),
+    Cell("direct, REST with a step", "direct", ("desk",), {Gap.STEPPED: 2, Gap.CALLED: 1}, steps=True),
     Cell(
         "bus in a file of its own, REST with a step",
         "bus",
         ("desk",),
-        dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_REST, 2) | {Gap.STEPPED: 3, Gap.RELAYED: 3},
+        dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_REST, 2) | {Gap.STEPPED: 2, Gap.RELAYED: 3},
         engine="sqlite:///bus.db",
         steps=True,
     ),
 ]
 
 
-def kill_all(cell: Cell, company: Company, crew: Crew) -> None:
-    """Every kill of the cell's plan, each by a new worker."""
+def kill_all(cell: Cell, company: Company, crew: Crew) -> Calls:
+    """Every kill of the cell's plan, each by a new worker; gives the calls to the desk that were cut off.
+
+    The cell's way is the one that is travelled; what is killed at SWITCHED is on its way from there to the other.
+    """
+    row = record.killed.setdefault(cell.name, record.Row())
+    cut_off: Calls = set()
     for gap, nth in cell.plan():
-        if gap is Gap.SWITCHED:
-            company.declare("bus" if company.via == "direct" else "direct")
-        elif gap in {Gap.RELAYED, Gap.SWEPT}:
+        if company.via != cell.via and gap is not Gap.SWITCHED:
             company.declare(cell.via)
+            crew.change_over()
+        elif gap is Gap.SWITCHED:
+            company.declare(OTHER[cell.via])
+        edits = oracle.edits(company.database("shop"))
+        wait_for("an edit between a crash and the restart", lambda edits=edits: _edited_since(company, edits))
         crew.killed_at(gap, nth)
-        row = record.row(cell.name, gap.name)
-        row.kills += 1
-        row.restarts += 1
+        row.met[gap.name] += 1
+        if "desk" in company.targets:
+            cut_off |= crew.cut_off("desk")
+    return cut_off
 
 
-def judge(cell: str, company: Company, crew: Crew, kills: int, confirmed: bool = False) -> None:
+def _edited_since(company: Company, edits: int) -> bool:
+    return oracle.edits(company.database("shop")) > edits
+
+
+def judge(cell: str, company: Company, crew: Crew, cut_off: Calls, confirmed: bool = False) -> None:
     """The oracle's verdict on every target, and the balance of every leg."""
     problems = []
     changes = again = 0
     for target in company.targets:
         found = oracle.judge(company.database("shop"), company.database(target), confirmed=confirmed)
-        problems += [f"{target}: {wrong}" for wrong in found.wrong]
-        problems += [f"{target}: {key} fell from {last} to {version}" for key, last, version in found.fell]
-        # A call that was cut off is repeated where that does no harm; a transaction never is.
-        allowed = 0 if target == "books" else kills * HOT
-        if len(found.again) > allowed:
-            problems.append(f"{target}: written twice: {found.again[:10]}")
+        repeatable = [key for key, _ in cut_off] if target == "desk" else []
+        problems += [f"{target}: {problem}" for problem in unexpected(found, repeatable)]
         changes += found.changes
         again += len(found.again)
     for leg in crew.status()["legs"]:
         if leg["off_by"] or leg["in_flight"] or leg["parked"]:
             problems.append(f"{leg['leg']} does not balance: {leg['balance']}")
-    said = "; ".join(problems) or f"right: {changes:,} changes, {again} repeated"
-    for row in record.rows.values():
-        if row.cell == cell:
-            row.verdict = said
+    said = "; ".join(problems) or f"right: {changes:,} changes, {again} repeated of {len(cut_off)} calls cut off"
+    record.killed[cell].verdict = said
     assert not problems, f"{said}\n{crew.log()}"
+
+
+def end_and_judge(cell: Cell, company: Company, crew: Crew, cut_off: Calls) -> None:
+    """One worker finishes the work; then it is judged."""
+    last = crew.begin()
+    crew.until_quiet(last)
+    crew.end(last)
+    judge(cell.name, company, crew, cut_off, confirmed=cell.steps)
+
+
+def test_every_place_is_killed_three_times_on_each_way_and_kind_of_target_that_has_it():
+    """What runs in CI, counted from the plans."""
+    planned = Counter(gap for cell in CELLS for gap, times in cell.kills.items() for _ in range(times))
+    assert {gap: times for gap, times in planned.items() if times < 3} == {}
+    assert planned.keys() == set(Gap)
+    for gap in Gap:
+        of = {(cell.via, cell.targets) for cell in CELLS if gap in cell.kills}
+        assert gap is Gap.RELAYED or {via for via, _ in of} == {"direct", "bus"}, gap
+        assert gap not in ANYWHERE or len(of) == 4, gap
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
@@ -106,11 +136,8 @@ def test_a_kill_at_any_place_loses_nothing_and_repeats_nothing(cell, tmp_path):
     try:
         with Crew(company) as crew:
             with company.busy():
-                kill_all(cell, company, crew)
-            last = crew.begin()
-            crew.until_quiet(last)
-            crew.end(last)
-            judge(cell.name, company, crew, len(crew.begun), confirmed=cell.steps)
+                cut_off = kill_all(cell, company, crew)
+            end_and_judge(cell, company, crew, cut_off)
     finally:
         company.close_desk()
 
@@ -119,25 +146,25 @@ def test_a_kill_at_any_place_loses_nothing_and_repeats_nothing(cell, tmp_path):
 def test_a_target_that_is_down_meanwhile_misses_nothing_and_holds_nobody_up(via, tmp_path):
     """Two targets, one of them down while workers are killed: the other goes on, and both end right."""
     name = f"{via}, SQL and a REST target that is down"
-    kills = {Gap.PUBLISHED: 1, Gap.COMMITTED: 1, Gap.MOVED: 1, Gap.CALLED: 1}
-    company = Company(tmp_path, ("books", "desk"), via)
+    targets = ("books", "desk")
+    before = Cell(name, via, targets, {Gap.CALLED: 1})
+    during = Cell(name, via, targets, dict.fromkeys(IN_SQL, 1))
+    after = Cell(name, via, targets, {Gap.PUBLISHED: 1, Gap.COMMITTED: 1, Gap.MOVED: 1, Gap.CALLED: 1})
+    company = Company(tmp_path, targets, via)
     company.found()
     try:
         with Crew(company) as crew:
             with company.busy():
-                kill_all(Cell(name, via, company.targets, {Gap.CALLED: 1}), company, crew)
+                cut_off = kill_all(before, company, crew)
                 company.close_desk()
                 stood = oracle.target_rows(company.database("desk"))
                 went = len(oracle.target_rows(company.database("books")))
-                kill_all(Cell(name, via, company.targets, dict.fromkeys(IN_SQL, 1)), company, crew)
+                cut_off |= kill_all(during, company, crew)
                 assert oracle.target_rows(company.database("desk")) == stood
                 company.open_desk()
-                kill_all(Cell(name, via, company.targets, kills), company, crew)
+                cut_off |= kill_all(after, company, crew)
             assert len(oracle.target_rows(company.database("books"))) > went
-            last = crew.begin()
-            crew.until_quiet(last)
-            crew.end(last)
-            judge(name, company, crew, len(crew.begun))
+            end_and_judge(after, company, crew, cut_off)
     finally:
         company.close_desk()
 
@@ -152,10 +179,7 @@ def test_kills_with_the_ledger_in_postgresql(postgresql_database, tmp_path):
     try:
         with Crew(company) as crew:
             with company.busy():
-                kill_all(cell, company, crew)
-            last = crew.begin()
-            crew.until_quiet(last)
-            crew.end(last)
-            judge(cell.name, company, crew, len(crew.begun))
+                cut_off = kill_all(cell, company, crew)
+            end_and_judge(cell, company, crew, cut_off)
     finally:
         company.close_desk()

@@ -8,17 +8,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.faults import oracle
 from tests.faults.company import Company
 
 from tieline.assembly import open_ledger
+from tieline.ledger import Stores
 from tieline.runner.gaps import Gap
 
-LEASE = 1.0  # seconds
+T = TypeVar("T")
+Calls = set[tuple[str, float]]
+"""Calls to a target without transactions, each by its key and when it was begun."""
+
+MUTANT = str(Path(__file__).parent / "mutant.py")
+LEASE = 0.7  # seconds
 PATIENCE = 40.0  # seconds until a test says that what it waits for never comes
 
 
@@ -34,11 +42,30 @@ def wait_for(what: str, is_so: Callable[[], object], seconds: float = PATIENCE) 
         time.sleep(0.05)
 
 
+def unexpected(found: oracle.Verdict, repeatable: Iterable[str] = ()) -> list[str]:
+    """What the oracle says, less what may be repeated: each of these keys once as often as it is given."""
+    allowed, repeated = Counter(repeatable), Counter(key for key, _ in found.again)
+    fallen = [f"{key} fell from {last} to {version}" for key, last, version in found.fell]
+    again = [
+        f"{key} was written again {times} times, and may be {allowed[key]} times"
+        for key, times in repeated.items()
+        if times > allowed[key]
+    ]
+    return found.wrong + fallen + again
+
+
+def _stands(pid: int) -> bool:
+    """Whether a process is stopped."""
+    found, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+    return found == pid and os.WIFSTOPPED(status)
+
+
 @dataclass(slots=True)
 class Crew:
-    """The workers of one company. Use as ``with``: none of them outlives it."""
+    """The workers of one company. Use as ``with``: none of them outlives it. `defect` is one of mutant.py."""
 
     company: Company
+    defect: str = ""
     begun: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def __enter__(self) -> "Crew":
@@ -52,12 +79,12 @@ class Crew:
 
     def begin(self, gap: Gap | None = None, nth: int = 1, how: str = "kill") -> "subprocess.Popen[bytes]":
         """A new worker, armed where a gap is given."""
-        command = [sys.executable, "-m", "tieline.testing.killed"]
+        command = [sys.executable, *(["-m", "tieline.testing.killed"] if not self.defect else [MUTANT, self.defect])]
         command += ["--project", str(self.company.folder), "--lease", str(LEASE)]
         if gap is not None:
             command += ["--gap", gap.name, "--nth", str(nth), "--how", how]
         with (self.company.folder / "workers.log").open("ab") as log:
-            log.write(f"--- {' '.join(command[5:])}\n".encode())
+            log.write(f"--- {' '.join(command[1:])}\n".encode())
             log.flush()
             worker = subprocess.Popen(command, stdout=log, stderr=log)
         self.begun.append(worker)
@@ -71,6 +98,17 @@ class Crew:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{gap.name} was not passed {nth} times in {PATIENCE:.0f} s\n{self.log()}") from None
         assert code == -signal.SIGKILL, f"ended with {code}, not killed at {gap.name}\n{self.log()}"
+
+    def stopped_at(self, gap: Gap, nth: int) -> "subprocess.Popen[bytes]":
+        """A worker that stopped itself at the n-th passing of the gap, and does not happen to have the ledger."""
+        for _ in range(10):
+            worker = self.begin(gap, nth, how="stop")
+            wait_for(f"{gap.name} is reached", lambda pid=worker.pid: _stands(pid))
+            if self._ledger_is_free():
+                return worker
+            worker.kill()
+            worker.wait()
+        raise AssertionError("whoever stops has the ledger's file for itself")
 
     def stop(self, worker: "subprocess.Popen[bytes]") -> None:
         """SIGSTOP, at a moment at which it does not happen to have the ledger's file for itself."""
@@ -123,17 +161,43 @@ class Crew:
         assert ran.returncode in {0, 3}, ran.stderr.decode()
         return json.loads(ran.stdout)
 
-    def notes(self, prefix: str) -> dict[str, Any]:
-        """The ledger's notes that begin so."""
+    def look(self, work: Callable[[Stores], T]) -> T:
+        """Look into the ledger."""
 
-        async def look() -> dict[str, Any]:
+        async def look() -> T:
             ledger = open_ledger(self.company.store, self.company.folder)
             try:
-                return await ledger.transact(lambda stores: stores.notes.starting(prefix))
+                return await ledger.transact(work)
             finally:
                 await ledger.close()
 
         return asyncio.run(look())
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """The ledger's notes that begin so."""
+        return self.look(lambda stores: stores.notes.starting(prefix))
+
+    def leases(self, worker: "subprocess.Popen[bytes]") -> set[str]:
+        """What a worker leads, by the ledger: sources to read, partitions of legs."""
+        holders = self.look(lambda stores: stores.leases.holders())
+        return {name for name, owner in holders.items() if f"-{worker.pid}-" in owner and name != f"worker:{owner}"}
+
+    def cut_off(self, target: str) -> Calls:
+        """Calls that were begun and not confirmed: whoever comes next may make each once more."""
+        keys = sorted(self.company.keys())
+        rows = self.look(lambda stores: stores.held.get(target, "Order", keys))
+        return {(row.key, row.claimed_at) for row in rows if row.claim and row.claim != row.message_id}
+
+    def change_over(self) -> None:
+        """A worker runs until every leg goes the declared way, and has left others behind."""
+        bus = {"bus": "main"}.get(self.company.via, self.company.via)
+
+        def over() -> bool:
+            return all([way.bus for way in leg.ways] == [bus] for leg in self.look(lambda stores: stores.legs.all()))
+
+        worker = self.begin()
+        wait_for(f"all legs go {self.company.via}", over)
+        self.end(worker)
 
     def log(self) -> str:
         """The last of what the workers wrote."""

@@ -155,7 +155,7 @@ def test_a_target_that_is_restarted_in_the_middle_of_a_batch_gets_it_once(
             try:
 
                 async def paused() -> bool:
-                    return (await work.legs())[0].paused.startswith("office: systems.office: ")
+                    return (await work.legs())[0].paused.startswith("systems.office: ")
 
                 await work.until("the leg is paused", paused)
                 leg = (await work.legs())[0]

@@ -3,18 +3,21 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 from tieline.assembly import close_all, open_buses, open_ledger
 from tieline.cli.options import FAILED, WAITS
-from tieline.cli.output import counted, err, out
+from tieline.cli.output import counted, err, out, table
 from tieline.landscape.status import LegStatus
 from tieline.landscape.status import status as read_status
 from tieline.runner import Runner
+from tieline.runner.epoch import OLDER_LEDGER
+from tieline.runner.recovery import strangers
 from tieline.runner.worker import Report
 from tieline.system import Landscape
 
@@ -34,6 +37,11 @@ async def runner_for(landscape: Landscape, only: set[str] | None) -> AsyncIterat
 
 async def run(runner: Runner, *, once: bool) -> int:
     """Run until a signal comes, or once, and give the exit code."""
+    if strange := await strangers(runner.ledger, runner.buses, runner.plans):
+        await runner.close()
+        err().print(strange_legs(strange))
+        err().print(f"nothing was read or written: {OLDER_LEDGER}", style="red")
+        return FAILED
     calm_garbage_collector()
     with _stopped_by_signals(runner):
         report = await runner.run(once=once)
@@ -51,6 +59,11 @@ async def run(runner: Runner, *, once: bool) -> int:
     if report.failed or report.paused:
         return FAILED
     return WAITS if waits else 0
+
+
+def strange_legs(strange: Mapping[str, str]) -> Table:
+    """What shows that a ledger is an older one."""
+    return table(["leg", "what shows"], [(Text(leg, "red"), what) for leg, what in strange.items()])
 
 
 def calm_garbage_collector() -> None:

@@ -12,6 +12,11 @@ import msgspec
 from tieline.ledger import SourceState, Stores
 from tieline.message import Version
 
+OLDER_LEDGER: Final = (
+    "the ledger is an older copy, or another landscape writes there under the same names. "
+    "Bring back the newest ledger or, where that is lost: tieline recover"
+)
+
 _NOTE: Final = "recovery"
 _ENDLESS: Final = 1 << 60
 

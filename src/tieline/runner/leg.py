@@ -30,7 +30,7 @@ from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work, is_parked_as
-from tieline.runner.epoch import Forgotten
+from tieline.runner.epoch import OLDER_LEDGER, Forgotten
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
@@ -42,10 +42,6 @@ log = structlog.get_logger()
 
 _IDLE: Final = 0.5  # seconds a take waits, and between looks at what is due
 _PROBES: Final = (1.0, 60.0)  # first and longest pause between probes, seconds
-_OLDER_LEDGER: Final = (
-    "{target} was written to by whom this ledger does not know: the ledger is an older copy, or another landscape "
-    "writes there under the same names. Bring back the newest ledger or, where it is lost: tieline recover"
-)
 _AFTER_FAILURE: Final = 5.0  # seconds
 _FOR_LEDGER: Final = 1.0  # seconds between attempts to reach the ledger
 _TRIM_EVERY: Final = 20  # batches
@@ -310,7 +306,11 @@ class Leg:
         """
         for partition, state in truth.items():
             if not await is_published(self._buses[way.bus], way.channel, partition, state):
-                raise Hold(_OLDER_LEDGER.format(target=self.plan.target))
+                raise self._older()
+
+    def _older(self) -> Hold:
+        """The target knows more than the ledger, and no crash between two commits explains it."""
+        return Hold(f"{self.plan.target} has taken what this ledger has not given: {OLDER_LEDGER}")
 
     async def _trim(self, way: Way) -> None:
         positions = {p: state.position for p, state in self._holding.states.items() if state.position}
@@ -427,7 +427,7 @@ class Leg:
             pass
         else:
             if self._holding.tokens:
-                await self._stand_still(Hold(_OLDER_LEDGER.format(target=self.plan.target)), stopping)
+                await self._stand_still(self._older(), stopping)
         self._holding = Holding("")
         self._shares.lost()
 

@@ -26,6 +26,7 @@ from tieline.runner.ways import DIRECT, RETIRED, wished_way
 log = structlog.get_logger()
 
 _MICROSECONDS: Final = 1_000_000
+_PATIENCE: Final = 5.0  # seconds for looking; what has not answered by then shows nothing
 _HIGHEST: Final = 1 << 62  # no token is as high
 
 Places = Mapping[tuple[str, str], Mapping[int, int]]
@@ -116,23 +117,28 @@ async def strangers(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[So
 
     Nothing is changed there. What cannot be reached shows nothing.
     """
-    legs = [leg for plan in plans for leg in plan.legs]
-    found = await asyncio.gather(*(_stranger(ledger, buses, leg) for leg in legs))
-    return {leg.name: what for leg, what in zip(legs, found, strict=True) if what}
+    looks = {leg.name: asyncio.create_task(_stranger(ledger, buses, leg)) for plan in plans for leg in plan.legs}
+    if looks:
+        await asyncio.wait(looks.values(), timeout=_PATIENCE)
+    return {leg: what for leg, look in looks.items() if look.done() and (what := look.result())}
 
 
 async def _stranger(ledger: Ledger, buses: Mapping[str, Bus], leg: LegPlan) -> str:
     row, recovery = await ledger.transact(lambda stores: (stores.legs.get(leg.name), last_recovery(stores)))
     way = row.ways[0] if row is not None else wished_way(leg)
     lost = -1 if recovery is None else recovery.token
+    stands = partial(_positions, leg=leg.name, channel=way.channel)
+    before = await ledger.transact(stands)
+    what = ""
     try:
         if leg.commits and await _target_is_ahead(ledger, buses[way.bus], leg, way, lost):
-            return f"{leg.target} has taken what this ledger has not given"
-        if _is_elsewhere(way, buses) and await _bus_is_ahead(ledger, buses[way.bus], leg, way):
-            return f"bus {way.bus} keeps what this ledger has not published"
+            what = f"{leg.target} has taken what this ledger has not given"
+        elif _is_elsewhere(way, buses) and await _bus_is_ahead(ledger, buses[way.bus], leg, way):
+            what = f"bus {way.bus} has passed what this ledger knows"
     except (Unavailable, AccessRefused, ConfigurationError) as error:
         log.info("cannot be asked", leg=leg.name, reason=str(error))
-    return ""
+    # Where somebody is at work, things move while they are looked at; whoever is at work has looked already.
+    return what if await ledger.transact(stands) == before else ""
 
 
 async def _target_is_ahead(ledger: Ledger, bus: Bus, leg: LegPlan, way: Way, lost: int) -> bool:

@@ -110,7 +110,7 @@ class Runner:
             await self.stop()
             watch.cancel()
             results = await asyncio.gather(watch, *tasks, return_exceptions=True)
-            await self._close()
+            await self.close()
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
@@ -383,7 +383,8 @@ class Runner:
                 found[leg.plan.name] = why
         return found
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Let go of leases and connections; `run` does so at its end."""
         try:
             await self._shares.leave()
         except TielineError as error:

@@ -1,0 +1,101 @@
+"""``tieline recover``: go on from a ledger that was put back from a back-up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.table import Table
+
+from tieline.assembly import close_all, open_buses, open_connectors, open_ledger
+from tieline.bus import Bus
+from tieline.cli.options import FAILED, ProjectOption, VerboseOption, project_at
+from tieline.cli.output import counted, err, log_to_stderr, moment, out, table
+from tieline.cli.running import strange_legs
+from tieline.errors import ConfigurationError
+from tieline.landscape.status import status as read_status
+from tieline.ledger import Ledger, SourceState, Stores
+from tieline.runner.plan import SourcePlan, build
+from tieline.runner.recovery import recover as go_on
+from tieline.runner.recovery import strangers
+from tieline.system import Landscape
+
+app = typer.Typer()
+
+
+class _Opened(NamedTuple):
+    ledger: Ledger
+    buses: dict[str, Bus]
+    plans: list[SourcePlan]
+
+
+@app.command()
+def recover(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how things stand, and change nothing.")] = False,
+    project: ProjectOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Go on from an older ledger: the next run reads everything again, and asks targets what they have."""
+    log_to_stderr(verbose=verbose, quiet=True)
+    landscape = project_at(project).landscape
+    raise typer.Exit(asyncio.run(_recover(landscape, dry_run)))
+
+
+async def _recover(landscape: Landscape, dry_run: bool) -> int:
+    async with _opened(landscape) as (ledger, buses, plans):
+        if workers := await ledger.transact(_workers):
+            err().print(
+                f"{', '.join(workers)} runs, or ran a moment ago: stop every worker, and try again when it is gone",
+                style="red",
+                markup=False,
+            )
+            return FAILED
+        strange = await strangers(ledger, buses, plans)
+        if strange:
+            out().print(strange_legs(strange))
+        else:
+            out().print("no target and no bus shows that this ledger is an older one")
+        out().print(await ledger.transact(lambda stores: _sources(stores, plans)))
+        if dry_run:
+            err().print("nothing was changed; `tieline recover` would have all of these read again")
+            return 0
+        recovery = await go_on(ledger, buses, plans)
+        waiting = (await ledger.transact(lambda stores: read_status(landscape, stores))).for_a_person
+        err().print(f"epoch {recovery.epoch} begins; the next `tieline run` reads everything again")
+        if waiting:
+            err().print(f"{counted(waiting, 'message')} had waited for a person; look again after the run")
+        return 0
+
+
+@asynccontextmanager
+async def _opened(landscape: Landscape) -> AsyncIterator[_Opened]:
+    """Ledger, buses and plans with their connectors, which are closed behind it."""
+    connectors, mistakes = open_connectors(landscape)
+    ledger = open_ledger(landscape.store, landscape.folder)
+    buses: dict[str, Bus] = {}
+    try:
+        if mistakes:
+            raise ConfigurationError(*mistakes)
+        buses = open_buses(landscape, ledger)
+        yield _Opened(ledger, buses, build(landscape, connectors))
+    finally:
+        for connector in connectors.values():
+            await connector.close()
+        await close_all(buses, ledger)
+
+
+def _workers(stores: Stores) -> list[str]:
+    return sorted(owner for name, owner in stores.leases.holders().items() if name.startswith("worker:"))
+
+
+def _sources(stores: Stores, plans: Sequence[SourcePlan]) -> Table:
+    states = {plan.name: SourceState() for plan in plans} | stores.sources.all()
+    return table(
+        ["source", "keys", "read last", "epoch"],
+        [
+            (name, f"{stores.seen.count(name):,}", moment(state.read_at), str(state.epoch))
+            for name, state in sorted(states.items())
+        ],
+        right=["keys", "epoch"],
+    )

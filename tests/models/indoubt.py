@@ -3,7 +3,8 @@
 Two flows bring the same key to one target. Creating is claim, call, confirm. A worker is killed in any gap or
 freezes before its call, requests and answers get lost, and what was created is visible only after a while. After
 the *settling time* every request has arrived or never will, and whatever was created can be seen. One thing no
-settling time covers: a worker frozen inside the call itself, after its last look at its lease.
+settling time covers: a worker frozen inside the call itself, after its last look at its lease. The ledger may be
+restored from a back-up taken at the start: it has forgotten what was claimed, created and passed.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Rule(StrEnum):
     SETTLING_TIME = "a look-up that says none may only be early"
     NEWER_WAITS = "a newer message of the key, taken for a create as well, creates it twice"
     LEASE_BEFORE_CALL = "a worker that thaws before its call must not make it if its lease is gone"
+    LOOK_UP_AFTER_RESTORE = "a restored ledger that holds nothing of the key may have forgotten that it was created"
     CONFIRM_IS_FENCED = "a late answer that confirms a claim taken over hides that there are two"
 
 
@@ -56,6 +58,7 @@ class Left(NamedTuple):
     losses: int
     freezes: int
     freezes_inside: int
+    restores: int
 
 
 class State(NamedTuple):
@@ -68,6 +71,7 @@ class State(NamedTuple):
     held: bool = False
     requests: tuple[Request, ...] = ()
     flagged: bool = False
+    forgotten: bool = False  # the ledger was restored
 
 
 TWICE = "created twice"
@@ -85,12 +89,13 @@ class InDoubt:
     losses: int = 1
     freezes: int = 0
     freezes_inside: int = 0
+    restores: int = 0
     can_look_up: bool = True
     left_out: frozenset[Rule] = frozenset()
 
     def explore(self, until: str | None = None) -> Report:
         """Walk all of it, or until it is wrong in the way named."""
-        left = Left(self.kills, self.losses, self.freezes, self.freezes_inside)
+        left = Left(self.kills, self.losses, self.freezes, self.freezes_inside, self.restores)
         start = State(left, tuple(Flow(count) for count in self.messages))
         return explore(start, self.steps, at_rest=self.at_rest, until=until)
 
@@ -100,7 +105,7 @@ class InDoubt:
         """When all is quiet the key was created once and every message is passed, or a person is asked."""
         if len(state.requests) > 1:
             yield TWICE if state.flagged or not self.freezes_inside else UNSEEN
-        asked = any(state.claims) and not self.can_look_up
+        asked = (any(state.claims) or state.forgotten) and not self.can_look_up
         if any(flow.waiting for flow in state.flows) and not asked:
             yield STUCK
         if not any(flow.waiting for flow in state.flows) and not state.requests:
@@ -114,6 +119,17 @@ class InDoubt:
             yield from self.work(state, f)
             yield from self.thaw(state, f)
         yield from self.arrive(state)
+        yield from self.restore(state)
+
+    def restore(self, state: State) -> Iterator[Step[State]]:
+        """The ledger goes back to its back-up, with everything stopped but what is frozen; tokens go on above."""
+        if state.left.restores:
+            fewer = state.left._replace(restores=state.left.restores - 1)
+            flows = tuple(
+                Flow(count, frozen=flow.frozen) for count, flow in zip(self.messages, state.flows, strict=True)
+            )
+            lost = state._replace(left=fewer, flows=flows, claims=(0, 0), held=False, forgotten=True)
+            yield world("ledger is restored", lost)
 
     def work(self, state: State, f: int) -> Iterator[Step[State]]:
         """A worker goes on, is killed, or freezes before or inside its call."""
@@ -144,6 +160,8 @@ class InDoubt:
         if claim == 0:
             if state.held:
                 yield system(f"flow {f}: update", with_flow(state, f, flow._replace(waiting=0)))
+            elif state.forgotten and Rule.LOOK_UP_AFTER_RESTORE not in self.left_out:
+                yield from self.settle(state, f)
             else:
                 phase = "call" if Rule.CLAIM_BEFORE_CALL in self.left_out else "claim"
                 yield system(f"flow {f}: is to be created", with_flow(state, f, flow._replace(work=Work(phase))))
@@ -153,7 +171,7 @@ class InDoubt:
             yield from self.settle(state, f)
 
     def settle(self, state: State, f: int) -> Iterator[Step[State]]:
-        """The claim's worker is gone: look up, and believe a "none" only after the settling time."""
+        """The claim's worker or the claim is gone: look up, and believe a "none" only after the settling time."""
         slot, flow = self.slot(f), state.flows[f]
         settled = all(request.stage == "visible" for request in state.requests)
         visible = any(request.stage == "visible" for request in state.requests)

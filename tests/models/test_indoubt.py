@@ -10,6 +10,7 @@ pytestmark = pytest.mark.models
 
 USUAL = InDoubt()
 FREEZES = replace(USUAL, freezes=1)
+RESTORED = replace(FREEZES, restores=1)
 INSIDE = InDoubt(kills=0, losses=0, freezes_inside=1)
 
 RIGHT = {
@@ -17,6 +18,8 @@ RIGHT = {
     "two kills, two losses": replace(USUAL, kills=2, losses=2),
     "frozen before the call": replace(USUAL, freezes=2),
     "nothing to look it up with": replace(FREEZES, kills=2, losses=2, can_look_up=False),
+    "restored": RESTORED,
+    "restored, nothing to look it up with": replace(RESTORED, can_look_up=False),
 }
 if LONG:
     RIGHT |= {"long: three of each": InDoubt(kills=3, losses=3, freezes=2)}
@@ -29,6 +32,7 @@ LEFT_OUT = [
     (Rule.SETTLING_TIME, USUAL, TWICE),
     (Rule.NEWER_WAITS, USUAL, TWICE),
     (Rule.LEASE_BEFORE_CALL, FREEZES, TWICE),
+    (Rule.LOOK_UP_AFTER_RESTORE, RESTORED, TWICE),
     (Rule.CONFIRM_IS_FENCED, INSIDE, UNSEEN),
 ]
 

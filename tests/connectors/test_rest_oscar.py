@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -12,18 +12,34 @@ from yarl import URL
 
 from tieline.connector import Change, Page
 from tieline.connectors.rest import Link, NextUrl, Offset, Resource, Rest, RestConnector, tail
+from tieline.demo.system import default_home
+from tieline.demo.systems import Oscar, company, running
 from tieline.errors import AccessRefused, Hold
 from tieline.settings import Secret, SystemSettings
 
-ADDRESS = os.environ.get("TIELINE_TEST_OSCAR", "")
+NAME = "TIELINE_TEST_OSCAR"
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(
-        not ADDRESS,
-        reason="needs a django-oscar shop: TIELINE_TEST_OSCAR=http://user:password@127.0.0.1:23100",
-    ),
-]
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The shop that TIELINE_TEST_OSCAR names (http://user:password@127.0.0.1:23100), or the demo's own."""
+    if NAME in os.environ:
+        yield
+        return
+    systems = company(default_home(), tmp_path_factory.mktemp("demo"))
+    (shop,) = (system for system in systems if isinstance(system, Oscar))
+    with running([shop], lambda system, text, done: None), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(NAME, str(URL(shop.url).with_user(shop.access.user).with_password(shop.access.password)))
+        yield
+    shop.forget()
+
+
+def shop_url() -> URL:
+    """Where the shop answers, with its user and password."""
+    return URL(os.environ[NAME])
+
 
 LINES = {"lines": Link("lines", items="results", paging=NextUrl())}
 SHOP = Rest(
@@ -44,7 +60,7 @@ SHOP = Rest(
 
 
 def asking(ask: Callable[[RestConnector], Any], **auth: Any) -> Any:
-    there = URL(ADDRESS)
+    there = shop_url()
     password = Secret(there.password or "")
     settings = SystemSettings(
         "shop", str(there.with_user(None) / "api"), auth or {"user": there.user or "", "password": password}
@@ -62,7 +78,7 @@ def asking(ask: Callable[[RestConnector], Any], **auth: Any) -> Any:
 
 async def order(quantity: int = 1, product: int = 3) -> str:
     """Place a guest's order, as the shop's front page does; its number."""
-    base = str(URL(ADDRESS).with_user(None) / "api")
+    base = str(shop_url().with_user(None) / "api")
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as guest:
         basket = {"url": f"{base}/products/{product}/", "quantity": quantity}
         async with guest.post(f"{base}/basket/add-product/", json=basket) as response:
@@ -133,7 +149,7 @@ def test_both_ways_of_paging_give_the_same() -> None:
 
 def test_a_login_lets_us_in() -> None:
     """The shop's own login, with its session cookie, reads the same as a password with each call."""
-    there = URL(ADDRESS)
+    there = shop_url()
     password = Secret(there.password or "")
     found = asking(lambda c: c.lookup("products", ["1"]), login="/login/", user=there.user or "", password=password)
     assert found == asking(lambda c: c.lookup("products", ["1"]))
@@ -189,7 +205,7 @@ def test_a_wrong_address_is_held() -> None:
     wrong = Rest(orders=Resource("/admin/oders/"))
 
     async def run() -> None:
-        connector = wrong.open(SystemSettings("shop", str(URL(ADDRESS).with_user(None) / "api")))
+        connector = wrong.open(SystemSettings("shop", str(shop_url().with_user(None) / "api")))
         try:
             with pytest.raises(Hold, match="404"):
                 await read(connector, "orders")

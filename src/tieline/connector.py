@@ -145,10 +145,10 @@ class TargetTransaction(Protocol):
         """Write; a bad change is rolled back alone and reported, connection errors are raised."""
 
     async def keep(self, entity: str, rows: Sequence[HeldRow]) -> None:
-        """Merge held rows by (key, source)."""
+        """Merge held rows by (key, source). May wait for the next step or the commit, and then fails there."""
 
     async def move(self, leg: str, states: Mapping[int, LegState]) -> None:
-        """Set the leg's fence rows."""
+        """Set the leg's fence rows. May wait as `keep` may."""
 
 
 class Connector(Protocol):

@@ -318,6 +318,11 @@ class Leases(Protocol):
         """The living owners, each with the time until which its last beat counts."""
 
 
+def late_note(leg: str, key: str) -> str:
+    """The note that a key was written late on a leg, by a worker that had been taken over."""
+    return f"late/{leg}/{key}"
+
+
 class Notes(Protocol):
     """Small facts by name (JSON; None takes one away): schema of entities, brakes, generations."""
 

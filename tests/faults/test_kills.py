@@ -77,6 +77,8 @@ def kill_all(cell: Cell, company: Company, crew: Crew) -> Calls:
             company.declare(cell.via)
             crew.change_over()
         elif gap is Gap.SWITCHED:
+            if not crew.begun:
+                crew.change_over()  # nothing has gone the cell's way yet
             company.declare(OTHER[cell.via])
         edits = oracle.edits(company.database("shop"))
         wait_for("an edit between a crash and the restart", lambda edits=edits: _edited_since(company, edits))

@@ -120,3 +120,18 @@ def test_a_call_that_lands_late_is_noticed_and_put_right(tmp_path):
     _judge_late(company, crew, cut_off)
     row.met["let go on"] += 1
     row.verdict = "right: taken over; one call landed late, was noted and put right"
+
+
+def test_a_call_that_lands_late_is_found_where_its_worker_died_before_it_could_tell(tmp_path):
+    """The same, and the frozen worker never wakes up: the target is looked at again, and shows it."""
+    company = Company(tmp_path, ("desk",))
+    row = record.stopped.setdefault("REST, inside a call", record.Row())
+    with _stopped_in_a_call(company) as (crew, frozen, cut_off):
+        frozen.kill()
+        frozen.wait()
+        company.tell_desk("release")
+        wait_for("the late call lands", lambda: not oracle.arrived(*map(company.database, ("shop", "desk"))))
+        wait_for("it is found", lambda: crew.notes("late/"))
+    _judge_late(company, crew, cut_off)
+    row.met["killed"] += 1
+    row.verdict = "right: taken over; one call landed late, was noted and put right"

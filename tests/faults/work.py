@@ -183,17 +183,24 @@ class Crew:
         return {name for name, owner in holders.items() if f"-{worker.pid}-" in owner and name != f"worker:{owner}"}
 
     def cut_off(self, target: str) -> Calls:
-        """Calls that were begun and not confirmed: whoever comes next may make each once more."""
+        """Calls that were begun and not confirmed, or not looked at after that: each may be made once more."""
         keys = sorted(self.company.keys())
-        rows = self.look(lambda stores: stores.held.get(target, "Order", keys))
-        return {(row.key, row.claimed_at) for row in rows if row.claim and row.claim != row.message_id}
+
+        def look(stores: Stores) -> Calls:
+            rows = stores.held.get(target, "Order", keys)
+            begun = {(row.key, row.claimed_at) for row in rows if row.claim and row.claim != row.message_id}
+            watches = stores.notes.starting(f"watch/orders>{target}/").values()
+            return begun | {(watch["key"], watch["due"]) for watch in watches if not watch["reading"]}
+
+        return self.look(look)
 
     def change_over(self) -> None:
         """A worker runs until every leg goes the declared way, and has left others behind."""
         bus = {"bus": "main"}.get(self.company.via, self.company.via)
 
         def over() -> bool:
-            return all([way.bus for way in leg.ways] == [bus] for leg in self.look(lambda stores: stores.legs.all()))
+            legs = self.look(lambda stores: stores.legs.all())
+            return bool(legs) and all([way.bus for way in leg.ways] == [bus] for leg in legs)
 
         worker = self.begin()
         wait_for(f"all legs go {self.company.via}", over)

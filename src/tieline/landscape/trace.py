@@ -8,7 +8,7 @@ import msgspec
 from tieline.connector import HeldRow
 from tieline.entity import Entity
 from tieline.landscape.status import Flight
-from tieline.ledger import LegRow, SeenRow, Stores
+from tieline.ledger import LegRow, SeenRow, Stores, late_note
 from tieline.message import Message, Version, unpack_message
 from tieline.system import Landscape
 
@@ -56,7 +56,8 @@ def trace(
     for target in dict.fromkeys(row.target for row in legs if row.target not in landscape.processes):
         rows = {row.source: row for row in stores.held.get(held_in(landscape, target), name, [key])}
         rows |= {row.source: row for row in held_there.get(target, ())}
-        found += [_held(target, row) for row in rows.values()]
+        late = {row.source for row in legs if row.target == target and stores.notes.get(late_note(row.leg, key))}
+        found += [_held(target, row, row.source in late) for row in rows.values()]
     return found
 
 
@@ -106,8 +107,9 @@ def _parked(stores: Stores, leg: LegRow, key: str) -> list[Sighting]:
     ]
 
 
-def _held(target: str, row: HeldRow) -> Sighting:
+def _held(target: str, row: HeldRow, late: bool) -> Sighting:
     claimed = row.claim and f"a call for version {version_text(row.claim_version)} was begun and not confirmed"
+    notes = [claimed, late and "written late once by a worker that had been taken over, and sent again"]
     return Sighting(
         place=target,
         state="deleted" if row.deleted else "held",
@@ -116,7 +118,7 @@ def _held(target: str, row: HeldRow) -> Sighting:
         message_id=row.message_id.hex(),
         at=row.at or row.claimed_at,
         their_id=row.target_id or "",
-        note=claimed or "",
+        note="; ".join(note for note in notes if note),
     )
 
 

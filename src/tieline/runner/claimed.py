@@ -6,14 +6,14 @@ once, "none" only after the system's settling time; nothing is ever tried again 
 """
 
 import asyncio
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import structlog
 
 from tieline.adapter import Sink
-from tieline.connector import Connector, HeldRow, LegState, Result
+from tieline.connector import Connector, HeldRow, LegState, Record, Result
 from tieline.errors import (
     NO_MESSAGES_FAULT,
     AccessRefused,
@@ -29,7 +29,7 @@ from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, 
 from tieline.runner.decide import Work
 from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
-from tieline.runner.requests import Request, ask, over_their_legs
+from tieline.runner.watches import Watch, Watches, flag_late, watched
 
 log = structlog.get_logger()
 
@@ -49,6 +49,8 @@ class ClaimedApplier:
         self._claims = not facts.upsert or bool(self._sink.steps)
         self._can_ask = facts.lookup
         self._doubts = Doubts(desk, connector, self._sink)
+        self._watches = Watches(desk, connector, self._sink)
+        self._watched: dict[str, Watch] = {}
         self._proved = 0.0  # when a fenced commit last proved that the leases are ours, by the loop's clock
 
     async def meet(self, holding: Holding) -> None:
@@ -59,7 +61,10 @@ class ClaimedApplier:
     ) -> None:
         """See `Applier`."""
         desk, entity = self._desk, self._desk.leg.entity.__name__
-        held = await self._held(entity, list({w.message.key for w in works}))
+        keys = list({w.message.key for w in works})
+        held, self._watched = await desk.ledger.transact(
+            lambda s: (s.held.get(desk.leg.held_in, entity, keys), watched(s, desk.leg.name))
+        )
         decision = desk.decide(
             works,
             held,
@@ -87,10 +92,12 @@ class ClaimedApplier:
         asked = [*decision.behind, *decision.dropped, *decision.apply]
         final.parked = [desk.park(w, failures[id(w)], waiting.now) for w in asked if id(w) in failures]
         final.asked = desk.resends(absent, 0.0)
+        watches = self._watches_of(((work, None, None) for work in absent), waiting)
         new = moved(moves, holding.states, holding.tokens, final)
 
         def finish(stores: Stores) -> None:
             self._keep(stores, final.held, absent)
+            self._watches.keep(stores, watches)
             desk.write_down(stores, final)
             self._recheck(stores, final)
             stores.legs.move(desk.leg.name, holding.channel, new)
@@ -99,6 +106,12 @@ class ClaimedApplier:
         await desk.ledger.transact(finish, holding.fences())
         holding.states.update(new)
         await gap(Gap.MOVED)
+        if watches:
+            await self._watches.read_back(watches, holding)
+
+    async def look_again(self, watches: Sequence[Watch], holding: Holding) -> None:
+        """Look for what was written late."""
+        await self._watches.look(watches, holding)
 
     def _keep(self, stores: Stores, rows: Sequence[HeldRow], settled: Sequence[Work]) -> None:
         """Put what is held now; others' rows are looked at here, since their legs may have moved them meanwhile."""
@@ -360,8 +373,18 @@ class ClaimedApplier:
         written = [call.work for call, result in zip(calls, results, strict=True) if result.error is None]
         confirmed.asked = desk.resends(written, 0.0)
 
+        watches = self._watches_of(
+            (
+                (call.work, call.change.record, result.target_id)
+                for call, result in zip(calls, results, strict=True)
+                if result.error is None
+            ),
+            waiting,
+        )
+
         def confirm(stores: Stores) -> None:
             self._keep(stores, [*confirmed.held, *rows], written)
+            self._watches.keep(stores, watches)
             desk.write_down(stores, confirmed)
 
         try:
@@ -369,6 +392,8 @@ class ClaimedApplier:
         except Fenced:
             await self._flag_late(calls)
             raise
+        if watches:
+            await self._watches.read_back(watches, holding)
         return outage
 
     def _released(self, call: Call, result: Result) -> HeldRow:
@@ -383,20 +408,20 @@ class ClaimedApplier:
             step=call.step,
         )
 
+    def _watches_of(self, done: Iterable[tuple[Work, Record | None, str | None]], waiting: Waiting) -> list[Watch]:
+        """Watches of keys that are confirmed now, and for which a call was begun that may land at any time."""
+        if not self._can_ask:
+            return []
+        found = (
+            self._watches.of(work, record, target_id, waiting.now, self._watched.get(work.message.key))
+            for work, record, target_id in done
+            if open_claim(work) is not None or work.message.key in self._watched
+        )
+        return [watch for watch in found if watch is not None]
+
     async def _flag_late(self, calls: Sequence[Call]) -> None:
         """We were taken over inside the call: it may have landed on a newer value. Send that again."""
         leg = self._desk.leg
         keys = [call.work.message.key for call in calls]
-
-        def flag(stores: Stores) -> None:
-            rows = stores.held.get(leg.held_in, leg.entity.__name__, keys)
-            sources = {(row.source, row.key) for row in rows if row.message_id}
-            sources |= {(leg.source.name, key) for key in keys}
-            why = "written late by a worker taken over"
-            again = [Request("resend", source, "", key=key, force=True, why=why) for source, key in sources]
-            ask(stores, over_their_legs(stores, leg.target, again))
-            for key in keys:
-                stores.notes.put(f"late/{leg.name}/{key}", {"at": stores.now(), "leg": leg.name, "key": key})
-
-        await self._desk.ledger.transact(flag)
+        await self._desk.ledger.transact(lambda stores: flag_late(stores, leg, keys))
         log.warning("written late", leg=leg.name, keys=len(keys))

@@ -36,6 +36,7 @@ from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier, is_published
+from tieline.runner.watches import due_watches
 from tieline.runner.ways import RETIRED, Entities, Handover, leave_way, relayed
 
 log = structlog.get_logger()
@@ -321,12 +322,16 @@ class Leg:
     # -- parked messages ----------------------------------------------------------------------------
 
     async def _retry(self, way: Way) -> bool:
-        """Try again what is due; True where something was."""
+        """Try again what is due, and look again at what is watched; True where something was tried."""
         now = asyncio.get_running_loop().time()
         if now - self._looked < _IDLE:
             return False
         self._looked = now
-        rows = await self._ledger.transact(lambda s: due(s, self.plan.name))
+        rows, watches = await self._ledger.transact(
+            lambda s: (due(s, self.plan.name), due_watches(s, self.plan.name))
+        )
+        if watches and isinstance(self._applier, ClaimedApplier):
+            await self._applier.look_again(watches, self._holding)
         works = [work for row in rows if (work := self._again(row, way)) is not None]
         if not works:
             return False

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from tests.promises.checks import sales_history
@@ -16,14 +17,14 @@ from tests.runner.cells import (
     run_in_virtual_time,
     sales,
 )
-from tests.runner.company import CREATING, KINDS, MERGING, SQL, STEPPING, Company, Kind, Order, Payment
+from tests.runner.company import CREATING, KINDS, MERGING, SQL, STEPPING, Company, Customer, Kind, Order, Payment
 
 from tieline.adapter import Step
 from tieline.connector import Change, Record
 from tieline.connectors.memory import Memory, Table
 from tieline.errors import InDoubt, Reject, TielineError, Unavailable
 from tieline.flow import Target
-from tieline.message import Reason
+from tieline.message import Reason, partition_of
 from tieline.runner.epoch import is_to_be_read_again
 from tieline.testing import Scene, Trial, Worker
 from tieline.testing.oracle import accounts, out_of_order, twice
@@ -568,6 +569,157 @@ async def test_nothing_is_called_while_a_call_of_the_lost_time_may_land() -> Non
         await asyncio.sleep(company.scene.settling)
         assert sales(company) == {"1": (1, ""), "2": (1, "")}
         await books(trial)
+
+
+@in_virtual_time
+async def test_a_change_that_comes_with_what_was_read_again_makes_nothing_twice() -> None:
+    company = company_of(CREATING)
+    async with Trial(company.scene.landscape()) as trial:
+        worker = trial.start("lost")
+        await trial.settle()
+        backup = trial.ledger.back_up()
+        order(company, "1", 1)
+        await trial.settle()
+        await worker.stop()
+        trial.restore(backup)
+        await trial.recover()
+        trial.start("found")
+        await asyncio.sleep(3)  # read again, and not delivered yet
+        order(company, "1", 2)
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
+
+
+@in_virtual_time
+async def test_a_change_that_comes_with_what_was_read_again_is_in_doubt_where_nobody_can_be_asked() -> None:
+    company = company_of(CREATING)
+    cannot_be_asked(company)
+    async with Trial(company.scene.landscape()) as trial:
+        worker = trial.start("lost")
+        await trial.settle()
+        backup = trial.ledger.back_up()
+        order(company, "1", 1)
+        await trial.settle()
+        await worker.stop()
+        trial.restore(backup)
+        await trial.recover()
+        trial.start("found")
+        await asyncio.sleep(3)
+        order(company, "1", 2)
+        await asyncio.sleep(2 * company.scene.settling)
+        assert (await only_row(trial)).reason is Reason.DOUBT
+        order(company, "1", 3)
+        await asyncio.sleep(company.scene.settling)
+        assert (await only_row(trial)).reason is Reason.DOUBT
+        assert sales(company) == {"1": (1, "")}
+
+
+@in_virtual_time
+async def test_what_came_and_went_unseen_and_comes_again_is_not_made_twice() -> None:
+    company = company_of(CREATING)
+    async with Trial(company.scene.landscape()) as trial:
+        worker = trial.start("lost")
+        await trial.settle()
+        backup = trial.ledger.back_up()
+        order(company, "1", 1)
+        await trial.settle()
+        await worker.stop()
+        company.scene.store("shop").drop("orders", "1")
+        trial.restore(backup)
+        await trial.recover()
+        trial.start("found")
+        await trial.settle()
+        order(company, "1", 2)
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
+
+
+@in_virtual_time
+async def test_a_target_does_not_go_back_to_what_waited_at_the_back_up() -> None:
+    company = company_of(MERGING)
+    erp = company.scene.store("erp")
+    async with Trial(company.scene.landscape()) as trial:
+        history = sales_history(company, trial)
+        order(company, "1", 1)
+        worker = trial.start("lost")
+        await trial.settle()
+        erp.failure = Unavailable("down")
+        order(company, "1", 2)
+        await asyncio.sleep(3)
+        backup = trial.ledger.back_up()
+        erp.failure = None
+        order(company, "1", 3)
+        await trial.settle()
+        await worker.stop()
+        order(company, "1", 4)
+        trial.restore(backup)
+        await trial.recover()
+        trial.start("found")
+        await trial.settle()
+        assert out_of_order([1, 2, 3, 4], history.of("1")) is None
+        await books(trial)
+
+
+@in_virtual_time
+async def test_what_waits_for_a_reference_after_a_recovery_does_not_pass_for_new_when_it_changes() -> None:
+    company = company_of(CREATING)
+    cannot_be_asked(company)
+    company.scene.flow(Customer, "shop", "erp")
+    shop, erp = company.scene.store("shop"), company.scene.store("erp")
+    referring = {"number": "1", "total": Decimal(1), "customer": "a@b"}
+    async with Trial(company.scene.landscape()) as trial:
+        worker = trial.start("lost")
+        await trial.settle()
+        backup = trial.ledger.back_up()
+        shop.put("customers", {"email": "a@b", "name": "A"}, id="email")
+        shop.put("orders", referring, id="number")
+        await trial.settle()
+        await worker.stop()
+        shop.drop("customers", "a@b")
+        erp.drop("parties", "1")
+        trial.restore(backup)
+        await trial.recover()
+        trial.start("found")
+        await asyncio.sleep(2 * company.scene.settling)
+        assert (await only_row(trial)).reason is Reason.REFERENCE
+        shop.put("orders", referring | {"total": Decimal(2)}, id="number")
+        await asyncio.sleep(5)
+        shop.put("customers", {"email": "a@b", "name": "A"}, id="email")
+        await asyncio.sleep(100)
+        assert (await only_row(trial)).reason is Reason.DOUBT
+        assert sales(company) == {"1": (1, "")}
+
+
+@in_virtual_time
+async def test_a_worker_that_is_done_with_what_was_published_before_waits_for_the_others_calmly() -> None:
+    company = company_of(CREATING, "bus")
+    first, second = (next(k for k in map(str, range(9)) if partition_of(k, 2) == p) for p in (0, 1))
+    frozen = False
+
+    def faults(worker: Worker, place: str) -> float:
+        nonlocal frozen
+        if place == "TAKEN" and worker.name != "lost" and not frozen:
+            frozen = True
+            worker.freeze(2.0)
+        return 0.0
+
+    async with Trial(company.scene.landscape(), faults=faults) as trial:
+        worker = trial.start("lost")
+        await trial.settle()
+        company.scene.store("erp").failure = Unavailable("down")
+        order(company, first, 1)
+        await asyncio.sleep(3)
+        backup = trial.ledger.back_up()
+        await worker.stop()
+        company.scene.store("erp").failure = None
+        trial.restore(backup)
+        await trial.recover()
+        order(company, second, 1)
+        trial.start("one")
+        trial.start("other")  # they share the partitions, one each
+        await trial.settle()
+        assert frozen
+        assert sales(company) == {first: (1, ""), second: (1, "")}
 
 
 @pytest.mark.parametrize("via", ["direct", "bus", "far"])

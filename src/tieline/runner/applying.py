@@ -18,6 +18,7 @@ from tieline.runner.plan import LegPlan
 from tieline.runner.raised import raised
 from tieline.runner.requests import Request, ask, over_their_legs
 
+_PUT_OFF: Final = 5.0  # seconds between looks whether a source was read again
 _ASK_AGAIN: Final = 60.0  # seconds after which a missing reference is asked for again
 
 
@@ -60,11 +61,15 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A leg's parked rows by key, the oldest by subject (events only), and the ledger's time."""
+    """A leg's parked rows by key, the oldest by subject (events only), and the ledger's time.
+
+    Of the keys in `forgotten` the target may have been given what a recovered ledger does not know of.
+    """
 
     by_key: Mapping[str, ParkedRow]
     by_subject: Mapping[str, ParkedRow]
     now: float
+    forgotten: frozenset[str] = frozenset()
 
 
 class Behind(RetryLater):
@@ -72,6 +77,13 @@ class Behind(RetryLater):
 
     def __init__(self, subject: str) -> None:
         super().__init__(f"waits behind an earlier event of {subject!r}")
+
+
+class PutOff(RetryLater):
+    """A source is read again first, after a recovery; a target may have what is newer than this message."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"older than the recovery; waits until {source} was read again", after=_PUT_OFF)
 
 
 class Applier(Protocol):
@@ -141,13 +153,6 @@ class Desk:
         recovery = last_recovery(stores)
         return -1 if recovery is None else recovery.token, forgotten(stores, self.leg.name, self.leg.source.name)
 
-    def is_forgotten(self, work: Work) -> bool:
-        """Whether the target may have been given a message, or one of its key, of which the ledger does not know."""
-        lost = self.forgotten
-        if lost is None or work.message.version > lost.until:
-            return False
-        return work.held is None or work.held.version.epoch < lost.epoch
-
     async def waiting_for(self, works: Sequence[Work]) -> "Waiting":
         """What of these keys and subjects is parked on this leg."""
         leg, keys = self.leg.name, list({w.message.key for w in works})
@@ -165,7 +170,12 @@ class Desk:
             other = blocked.get(row.subject)
             if other is None or row.version < other.version:
                 blocked[row.subject] = row
-        return Waiting({row.key: row for row in rows}, blocked, now)
+        return Waiting({row.key: row for row in rows}, blocked, now, self._forgotten_among(works))
+
+    def _forgotten_among(self, works: Sequence[Work]) -> frozenset[str]:
+        if self.forgotten is None:
+            return frozenset()
+        return frozenset(w.message.key for w in works if w.message.version <= self.forgotten.until)
 
     def decide(
         self,
@@ -307,6 +317,9 @@ class Desk:
         waits_for = None
         if isinstance(error, Behind):
             attempt -= 1
+        elif isinstance(error, PutOff):
+            attempt -= 1
+            not_before = now + (error.after or 0.0)
         elif isinstance(error, RetryLater):
             not_before = now + max(error.after or 0.0, self.leg.flow.retries.delay(attempt))
         elif isinstance(error, MissingReference):

@@ -25,7 +25,7 @@ from tieline.errors import (
 )
 from tieline.ledger import Stores
 from tieline.message import Outcome, Version
-from tieline.runner.applying import Behind, Desk, Holding, Settlement, Waiting, moved
+from tieline.runner.applying import Behind, Desk, Holding, PutOff, Settlement, Waiting, moved
 from tieline.runner.decide import Work
 from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
@@ -81,7 +81,9 @@ class ClaimedApplier:
             else:
                 desk.done(work, desk.held_row(work, waiting.now, landed), Outcome.DONE, waiting, final)
         passed_over = {w.message.key for w, outcome in decision.settled if outcome is Outcome.SUPERSEDED}
-        calls = await self._calls(decision.apply, passed_over, waiting, failures, final)
+        writing = await self._put_off(decision.apply, waiting, failures, final)
+        calls = await self._calls(writing, passed_over, waiting, failures, final)
+        final.held += self._doubts.marks([work for work in decision.apply if id(work) in failures], waiting)
         calls, settled = await self._doubts.settle(calls, waiting, failures)
         for work, target_id in settled:
             desk.done(work, desk.held_row(work, waiting.now, target_id), Outcome.UNCHANGED, waiting, final)
@@ -120,6 +122,34 @@ class ClaimedApplier:
         if gone := [work for work in settled if self._desk.drops_row(work)]:
             there = stores.held.get(leg.held_in, entity, [work.message.key for work in gone])
             stores.held.put(leg.held_in, entity, self._desk.without_row(gone, there))
+
+    async def _put_off(
+        self, works: Sequence[Work], waiting: Waiting, failures: dict[int, TielineError], final: Settlement
+    ) -> list[Work]:
+        """What may be written. After a recovery, older values give way to those that its sources are read to give."""
+        desk, lost = self._desk, self._desk.forgotten
+        old = [
+            work
+            for work in works
+            if lost and work.message.version.epoch < lost.epoch and work.message.key in waiting.forgotten
+        ]
+        if lost is None or not old or desk.event:
+            return list(works)
+        source, keys = desk.leg.source.name, [work.message.key for work in old]
+        rows = await desk.ledger.transact(lambda s: s.seen.by_key(source, keys))
+        given = {row.key for row in rows if row.version.epoch >= lost.epoch}
+        left_out: set[int] = set()
+        for work in old:
+            if work.message.key in given:
+                left_out.add(id(work))
+                if work.parked is None:
+                    final.count(work, Outcome.SUPERSEDED)
+                else:
+                    final.unparked.append((work.parked, Outcome.SUPERSEDED))
+            elif not lost.ends:
+                left_out.add(id(work))
+                failures[id(work)] = PutOff(source)
+        return [work for work in works if id(work) not in left_out]
 
     async def _held(self, entity: str, keys: Sequence[str]) -> list[HeldRow]:
         target = self._desk.leg.held_in

@@ -7,6 +7,7 @@ merely repeats what was begun does no harm and waits for nothing; the claim stay
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import structlog
@@ -15,11 +16,14 @@ from tieline.adapter import Sink
 from tieline.connector import Change, Connector, HeldRow, Record
 from tieline.errors import InDoubt, TielineError
 from tieline.ledger import NEVER
-from tieline.message import Reason
+from tieline.message import Reason, Version
 from tieline.runner.applying import Desk, Waiting
 from tieline.runner.decide import Work
 
 log = structlog.get_logger()
+
+_FORGOTTEN: Final = b"forgotten".ljust(16, b"\0")
+"""The claim of a call that was perhaps made in the time that a recovered ledger has forgotten."""
 
 
 class Unsettled(InDoubt):
@@ -117,7 +121,7 @@ class Doubts:
         return row.not_before if row is not None and row.reason is Reason.DOUBT else 0.0
 
     def _doubt(self, work: Work, waiting: Waiting) -> _Doubt | None:
-        claim, lost = open_claim(work), self._may_be_lost(work)
+        claim, lost = open_claim(work), self._may_be_lost(work, waiting)
         if claim is not None:
             same = claim.claim == work.message.id and not self._sink.steps and not lost
             return _Doubt(claim.claimed_at + self._desk.leg.settling, same, lost)
@@ -126,11 +130,32 @@ class Doubts:
             return _Doubt(row.not_before, same=False, lost=lost)
         return _Doubt(0.0, same=False, lost=True) if lost else None
 
-    def _may_be_lost(self, work: Work) -> bool:
+    def marks(self, works: Sequence[Work], waiting: Waiting) -> list[HeldRow]:
+        """Claims for keys of which the target was not asked yet: what follows must not pass for new."""
+        lost, source = self._desk.forgotten, self._desk.leg.source.name
+        return [
+            msgspec.structs.replace(
+                work.held or HeldRow(work.message.key, source, Version(0, 0), b""),
+                claim=_FORGOTTEN,
+                claimed_at=lost.at,
+            )
+            for work in works
+            if lost and open_claim(work) is None and self._may_be_lost(work, waiting)
+        ]
+
+    def _may_be_lost(self, work: Work, waiting: Waiting) -> bool:
         """Whether a recovered ledger may not know of this key's row; where it is written by our key, no matter."""
-        if not self._desk.is_forgotten(work) or (work.message.deleted and not self.can_find):
+        lost, claim = self._desk.forgotten, open_claim(work)
+        if lost is None or (work.message.deleted and not self.can_find):
             return False
-        return not self._by_key or bool(self._sink.steps or self._sink.frozen)
+        if self._by_key and not self._sink.steps and not self._sink.frozen:
+            return False
+        if claim is not None and claim.claim == _FORGOTTEN:
+            return True
+        if self.can_find and work.target_id is None:
+            return True  # a row may be left of a key that came and went before its source was read again
+        in_step = work.held is not None and work.held.version.epoch >= lost.epoch
+        return work.message.key in waiting.forgotten and not in_step
 
     def _lacks_row(self, call: Call) -> bool:
         """A delete of which nobody knows the row; where rows go by our keys, the key is enough."""

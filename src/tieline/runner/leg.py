@@ -147,11 +147,16 @@ class Leg:
     async def _level(self, row: LegRow, way: Way) -> None:
         """Nothing is left on this way: trim, and leave it where another one follows."""
         await self._trim(way)
-        if way.until is not None and await self._drained(way):
-            await gap(Gap.SWITCHED)
-            await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
-            log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
-            await self._release()
+        if way.until is None:
+            return
+        if not await self._drained(way):
+            # What follows may be there already, while another worker is not done with this.
+            await asyncio.sleep(_IDLE)
+            return
+        await gap(Gap.SWITCHED)
+        await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
+        log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
+        await self._release()
 
     async def _drained(self, way: Way) -> bool:
         """Whether a way that is to be left holds nothing for this leg any more, in outbox and engine."""

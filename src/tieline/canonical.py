@@ -134,7 +134,7 @@ def _moment(raw: Any, field: str) -> datetime:
         raw = _as_datetime(raw, field)
     zone = raw.tzinfo
     if zone is UTC:
-        return typing.cast(datetime, raw)
+        return typing.cast(datetime, raw.replace(fold=0) if raw.fold else raw)  # UTC repeats no hour
     if zone is None or raw.utcoffset() is None:
         raise Misfit("a time needs its zone; attach the system's zone in the mapping", field=field, value=raw)
     try:

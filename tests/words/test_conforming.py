@@ -20,10 +20,11 @@ class _Text(str):
 
 
 ODD: list[Any] = [None, True, 0, 7, "x", _Text("x"), b"x", Decimal("1.5"), (), [], {}, set(), ["x"], ("x",), {"a": 1}]
+EURO = Money(Decimal(1), "EUR")
 ODD += [
-    Money(Decimal(1), "EUR"),
+    EURO,
     datetime(2026, 1, 1, tzinfo=UTC),
-    OrderLine(sku="s", quantity=1, price=Money(Decimal(1), "EUR")),
+    OrderLine(sku="s", quantity=1, price=EURO),
 ]
 
 
@@ -44,6 +45,13 @@ def test_what_conforms_reads_back_as_it_is(order: Order) -> None:
     data = encode(order)
     if data.isascii():
         assert shown(decode(Order, data)) == shown(order)
+
+
+def test_a_moment_in_utc_is_never_the_second_of_two() -> None:
+    """A time of a zone that repeats an hour may say which one it is (PEP 495); on the wire there is no such thing."""
+    moment = datetime(2026, 1, 1, fold=1, tzinfo=UTC)
+    order = Order(number="1", customer=Ref("7"), placed_at=moment, total=EURO, lines=[])
+    assert order.placed_at.fold == 0
 
 
 @given(orders, st.sampled_from(Order.__struct_fields__), st.sampled_from(ODD))

@@ -450,6 +450,38 @@ def test_a_column_that_went_is_said_clearly(database: Database) -> None:
     database.using(Table(f"{p}t", key="id"), work)
 
 
+def test_a_table_altered_between_two_reads_is_read_as_it_is(database: Database) -> None:
+    """What the connector knows of a table is looked at again before each read, whatever was changed."""
+    p = database.prefix
+    database.run(f"create table {p}t (id integer primary key, note text)")
+    database.run(f"create table {p}lines (owner integer, at integer, primary key (owner, at))")
+    changes: list[tuple[list[str], dict[str, Any]]] = [
+        ([], {"id": 1, "note": "x", "lines": []}),
+        ([f"alter table {p}t add column more text default 'm'"], {"id": 1, "note": "x", "more": "m", "lines": []}),
+        ([f"alter table {p}t drop column note"], {"id": 1, "more": "m", "lines": []}),
+        (
+            [f"alter table {p}lines add column sku text", f"insert into {p}lines values (1, 7, 's')"],
+            {"id": 1, "more": "m", "lines": [{"at": 7, "sku": "s"}]},
+        ),
+        (
+            [f"drop table {p}t", f"create table {p}t (id integer primary key)", f"insert into {p}t values (1)"],
+            {"id": 1, "lines": [{"at": 7, "sku": "s"}]},
+        ),
+    ]
+    database.run(f"insert into {p}t values (1, 'x')")
+
+    async def work(connector: Connector) -> list[Any]:
+        found = []
+        for statements, _ in changes:
+            for statement in statements:
+                database.run(statement)
+            found += [record async for page in connector.read("rows") for record in page.records]
+        return found
+
+    lines = Child(f"{p}lines", parent="owner", key=("owner", "at"))
+    assert database.using(Table(f"{p}t", key="id", children={"lines": lines}), work) == [e for _, e in changes]
+
+
 # --- held, where a database is shared or only read
 
 

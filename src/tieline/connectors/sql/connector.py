@@ -1,6 +1,6 @@
 """The SQL connector: declared tables over one database, with a thread to read and a thread to write."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -112,7 +112,7 @@ class SqlConnector:
         self._keeping = Keeping(dialect, system.held_as)
         self._reading = Lane(f"{system.name}-reads", dialect, writing=False)
         self._writing = Lane(f"{system.name}-writes", dialect, writing=True)
-        self._shapes: dict[str, Shape] = {}
+        self._shapes: dict[str, tuple[Hashable, Shape]] = {}  # each with the stamp of its tables
 
     def capabilities(self, resource: str) -> Capabilities:
         return self._tables[resource].capabilities(self._held)
@@ -223,19 +223,28 @@ class SqlConnector:
             raise
 
     def _shape(self, session: Session, resource: str, *, fresh: bool = False) -> Shape:
-        shape = None if fresh else self._shapes.get(resource)
+        """The shape of a table: as it was last found, or `fresh` as it is now."""
+        known = self._shapes.get(resource)
+        if known is not None and not fresh:
+            return known[1]
+        stamp = self._dialect.stamp(session, list(self._names(resource).values()))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        shape, mistakes = self._bind(session, resource)
         if shape is None:
-            shape, mistakes = self._bind(session, resource)
-            if shape is None:
-                raise ConfigurationError(*mistakes)
-            self._shapes[resource] = shape
+            raise ConfigurationError(*mistakes)
+        self._shapes[resource] = stamp, shape
         return shape
+
+    def _names(self, resource: str) -> dict[str, Name]:
+        """The tables of a resource, by how they are declared."""
+        table = self._tables[resource]
+        return {name: parse_name(name) for name in (table.name, *(c.table for c in table.children.values()))}
 
     def _bind(self, session: Session, resource: str) -> tuple[Shape | None, list[Mistake]]:
         table = self._tables[resource]
         relations: dict[str, Relation | None] = {
-            name: self._dialect.describe(session, parse_name(name))
-            for name in dict.fromkeys((table.name, *(child.table for child in table.children.values())))
+            declared: self._dialect.describe(session, name) for declared, name in self._names(resource).items()
         }
         known = [_shown(name) for name in self._dialect.tables(session)] if None in relations.values() else []
         return bind(f"{self._where}.{resource}", resource, table, relations, known)

@@ -1,6 +1,6 @@
 """What differs between databases, behind one small interface; the rest of this package is the same."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tieline.connector import Record
@@ -75,6 +75,9 @@ class Dialect(Protocol[S]):
 
     def describe(self, session: S, name: Name) -> Relation | None:
         """A table or view with its columns and keys, or None."""
+
+    def stamp(self, session: S, names: Sequence[Name]) -> Hashable:
+        """What differs as soon as `describe` would say something else of one of these; one quick query."""
 
     def tables(self, session: S) -> list[Name]:
         """All tables and views that are neither the database's own nor Tieline's."""

@@ -1,7 +1,7 @@
 """PostgreSQL, through psycopg 3: rows go in by COPY into a temporary table and one merge."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count, repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -49,6 +49,20 @@ select i.indisprimary, array_agg(a.attname::text order by k.place)
  group by i.indexrelid, i.indisprimary
 """
 _DEFERRED: Final = "select exists (select from pg_constraint where conrelid = $1 and condeferrable and condeferred)"
+# What the catalogue has of a table, by the transactions that wrote it.
+_STAMP: Final = """
+select c.oid::bigint, c.relkind::text,
+       (select string_agg(concat_ws(' ', a.attnum, a.xmin, t.xmin), ',' order by a.attnum)
+          from pg_attribute a left join pg_type t on t.oid = a.atttypid
+         where a.attrelid = c.oid and a.attnum > 0),
+       (select string_agg(concat_ws(' ', i.indexrelid, i.xmin), ',' order by i.indexrelid)
+          from pg_index i where i.indrelid = c.oid),
+       (select string_agg(concat_ws(' ', k.oid, k.xmin), ',' order by k.oid)
+          from pg_constraint k where k.conrelid = c.oid)
+  from unnest($1::text[]) with ordinality asked(name, place)
+  left join pg_class c on c.oid = to_regclass(asked.name)::oid
+ order by place
+"""
 _TABLES: Final = """
 select n.nspname, c.relname
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -99,6 +113,9 @@ class Postgresql:
         deferred = session.rows(_DEFERRED, [oid])[0][0]
         return Relation(name, _dotted(name), columns, primary, frozenset(unique), kind in {"v", "m", "f"}, deferred)
 
+    def stamp(self, session: PostgresqlSession, names: Sequence[Name]) -> Hashable:
+        return tuple(session.rows(_STAMP, [_array(list(map(_dotted, names)))]))
+
     def tables(self, session: PostgresqlSession) -> list[Name]:
         return [(schema, table) for schema, table in session.rows(_TABLES)]
 
@@ -109,17 +126,14 @@ class Postgresql:
         # Not `= any(array)`: without statistics that may compare every row with every value.
         arrays = [_array(of_column) for of_column in zip(*values, strict=True)]
         marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, first))
-        shown = ", ".join(f"{c.sql}::text" if c.kind is Kind.OTHER else c.sql for c in columns)
+        shown = ", ".join(map(_seen, columns))
         return f"({shown}) in (select * from unnest({marks}))", arrays
 
     def wanted(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> tuple[str, str, list[Any]]:
         arrays = [_array(of_column) for of_column in zip(*values, strict=True)]
         marks = ", ".join(f"${n}::{_sought(column)}[]" for n, column in enumerate(columns, 1))
         names = ", ".join(f"tieline_{n}" for n in range(len(columns)))
-        join = " and ".join(
-            f"tieline_t.{column.sql}{'::text' if column.kind is Kind.OTHER else ''} = tieline_{n}"
-            for n, column in enumerate(columns)
-        )
+        join = " and ".join(f"tieline_t.{_seen(column)} = tieline_{n}" for n, column in enumerate(columns))
         return f"unnest({marks}) with ordinality as tieline_w({names}, tieline_n)", join, arrays
 
     def probe(
@@ -144,8 +158,8 @@ class Postgresql:
         return identity(text, column)
 
     def records(self, columns: Sequence[Column]) -> Callable[[list[Row]], list[Record]]:
-        names = [column.name for column in columns]
-        return lambda rows: [dict(zip(names, row, strict=False)) for row in rows]
+        names = tuple(column.name for column in columns)
+        return lambda rows: list(map(dict, map(zip, repeat(names), rows)))
 
     def fit(self, column: Column) -> Fit | None:
         return fit(column)
@@ -219,13 +233,34 @@ class Postgresql:
             return
         source, values = self._source(session, child.relation, columns, rows)
         if child.key:
-            belongs, parameters = self.among(child.parent, parents, len(values) + 1)
-            kept = f"not exists (select from {source} where {_same(child.key)})"
-            session.run(f"{gone} {belongs} and {kept}", [*values, *parameters])
+            if surplus := self._surplus(session, child, parents, source, values):
+                self.delete(session, child.relation, child.key, surplus)
             self._merge_from(session, source, values, child.relation, child.key, columns)
         else:
             names = listed(columns)
             session.run(f"insert into {child.relation.sql} ({names}) select {names} from {source}", values)
+
+    @staticmethod
+    def _surplus(
+        session: PostgresqlSession,
+        child: ChildShape,
+        parents: Sequence[Sequence[Any]],
+        source: str,
+        values: list[Any],
+    ) -> list[Row]:
+        """The keys of lines that are there and not in the source."""
+        arrays = [_array(of_column) for of_column in zip(*parents, strict=True)]
+        marks = ", ".join(f"${n}::{_sought(c)}[]" for n, c in enumerate(child.parent, len(values) + 1))
+        asked = ", ".join(f"asked_{n}" for n in range(len(arrays)))
+        belongs = " and ".join(f"{_seen(c)} = asked_{n}" for n, c in enumerate(child.parent))
+        keys = listed(child.key)
+        # OFFSET 0: one look into the index for each parent, as in `probe`.
+        lines = f"select {keys} from {child.relation.sql} where {belongs} offset 0"
+        return session.rows(
+            f"select {keys} from unnest({marks}) as asked({asked}) cross join lateral ({lines}) o "
+            f"where not exists (select from {source} where {_same(child.key)})",
+            [*values, *arrays],
+        )
 
     def delete(
         self,
@@ -341,6 +376,11 @@ def _array(values: Sequence[Any]) -> Any:
 def _sought(column: Column) -> str:
     """The type that ids are sought by: a word that is no value of an enum is nobody's id, and no error."""
     return "text" if column.kind is Kind.OTHER else column.cast
+
+
+def _seen(column: Column) -> str:
+    """A column as it is compared with what is sought."""
+    return f"{column.sql}::text" if column.kind is Kind.OTHER else column.sql
 
 
 def quote(name: str) -> str:

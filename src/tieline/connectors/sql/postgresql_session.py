@@ -51,7 +51,9 @@ class PostgresqlSession:
         for name in _AS_TEXT:
             adapters.register_loader(name, TextLoader)
         set_json_loads(partial(json.loads, parse_float=Decimal), self._connection)
+        # A statement of ours is short; compiling it, on a table without statistics, takes longer than it does.
         settings = "set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'iso_8601'"
+        settings += "; select set_config(name, 'off', false) from pg_settings where name = 'jit'"
         if writing:
             # A worker frozen inside a transaction must not keep its locks: the server drops it.
             limit = int(timeout * 1_000)

@@ -215,7 +215,7 @@ def _with_children(
 def _children(session: Session, dialect: AnyDialect, child: ChildShape, keys: list[Row]) -> dict[Row, list[Record]]:
     condition, parameters = dialect.among(child.parent, keys, 1)
     chosen = [column.selected for column in (*child.columns, *child.parent)]
-    order = ", ".join(column.sql for column in (*child.parent, *child.order_by))
+    order = ", ".join(dict.fromkeys(column.sql for column in (*child.parent, *child.order_by)))
     rows = session.rows(
         f"select {', '.join(chosen)} from {child.relation.sql} where {condition} order by {order}", parameters
     )

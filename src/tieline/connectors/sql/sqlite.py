@@ -1,8 +1,9 @@
 """SQLite, through the standard library's driver."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote as quote_path
@@ -151,6 +152,9 @@ class Sqlite:
                 unique.add(frozenset(column for (column,) in found))
         return Relation(name, _dotted(name), columns, primary, frozenset(unique), view=known[0][0] == "view")
 
+    def stamp(self, session: SqliteSession, names: Sequence[Name]) -> Hashable:
+        return tuple(session.rows("pragma schema_version"))
+
     def tables(self, session: SqliteSession) -> list[Name]:
         own = ["tieline_held", "tieline_leg"]
         return session.rows(
@@ -193,11 +197,11 @@ class Sqlite:
         return identity(text, column)
 
     def records(self, columns: Sequence[Column]) -> Callable[[list[Row]], list[Record]]:
-        names = [column.name for column in columns]
+        names = tuple(column.name for column in columns)
         converted = [(column.name, READ[column.kind]) for column in columns if column.kind in READ]
 
         def make(rows: list[Row]) -> list[Record]:
-            made = [dict(zip(names, row, strict=False)) for row in rows]
+            made = list(map(dict, map(zip, repeat(names), rows)))
             for name, convert in converted:
                 for record in made:
                     value = record[name]

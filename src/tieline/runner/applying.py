@@ -155,22 +155,25 @@ class Desk:
 
     async def waiting_for(self, works: Sequence[Work]) -> "Waiting":
         """What of these keys and subjects is parked on this leg."""
+        return await self.ledger.transact(self.look_for(works))
+
+    def look_for(self, works: Sequence[Work]) -> Callable[[Stores], "Waiting"]:
+        """`waiting_for` as a part of a transaction."""
         leg, keys = self.leg.name, list({w.message.key for w in works})
         subjects = list({w.subject for w in works}) if self.event else []
 
-        def load(stores: Stores) -> tuple[list[ParkedRow], list[ParkedRow], float]:
-            ahead = stores.parked.by_subject(leg, subjects) if subjects else []
-            return stores.parked.by_key(leg, keys), ahead, stores.now()
+        def look(stores: Stores) -> Waiting:
+            rows = stores.parked.by_key(leg, keys)
+            blocked: dict[str, ParkedRow] = {}
+            for row in stores.parked.by_subject(leg, subjects) if subjects else ():
+                other = blocked.get(row.subject)
+                if other is None or row.version < other.version:
+                    blocked[row.subject] = row
+            if self.forgotten is not None and not self.forgotten.ends:
+                self.lost, self.forgotten = self.recall(stores)
+            return Waiting({row.key: row for row in rows}, blocked, stores.now(), self._forgotten_among(works))
 
-        rows, ahead, now = await self.ledger.transact(load)
-        if self.forgotten is not None and not self.forgotten.ends:
-            self.lost, self.forgotten = await self.ledger.transact(self.recall)
-        blocked: dict[str, ParkedRow] = {}
-        for row in ahead:
-            other = blocked.get(row.subject)
-            if other is None or row.version < other.version:
-                blocked[row.subject] = row
-        return Waiting({row.key: row for row in rows}, blocked, now, self._forgotten_among(works))
+        return look
 
     def _forgotten_among(self, works: Sequence[Work]) -> frozenset[str]:
         if self.forgotten is None:

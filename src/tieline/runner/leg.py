@@ -127,17 +127,24 @@ class Leg:
         busy = await self._retry(way)
         deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE)
         if deliveries:
+            works, moves = self._works(deliveries, entities, way)
+            look = self._desk.look_for(works)
             # What was published after the way's end was set was taken after it, too: so the end is known now.
-            row = await self._ledger.transact(lambda s: s.legs.get(self.plan.name))
+            row, waiting = await self._ledger.transact(lambda s: (s.legs.get(self.plan.name), look(s)))
             if row is None or row.ways[0].channel != way.channel:
                 return
             way = self.way = row.ways[0]
-            deliveries = [d for d in deliveries if way.until is None or d.batch.sequence <= way.until]
+            if way.until is not None:
+                deliveries = [d for d in deliveries if d.batch.sequence <= (way.until or 0)]
+                works, moves = self._works(deliveries, entities, way)
         if deliveries:
             await gap(Gap.TAKEN)
             try:
                 await self._applier.meet(self._holding)
-                await self._deliver(deliveries, entities, way)
+                if any(_is_parked(work, waiting) for work in works):
+                    await self._deliver_singly(deliveries, entities, way)
+                else:
+                    await self._deliver(works, moves, waiting, way)
             except TargetAhead as truth:
                 await self._catch_up(truth.states, way)
             self._known = row
@@ -210,19 +217,22 @@ class Leg:
             found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)
         return found, entities
 
-    async def _deliver(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
-        works, moves = self._works(deliveries, entities, way)
-        if not works:
-            await self._pass_over(moves)
-        else:
-            waiting = await self._desk.waiting_for(works)
-            if len(deliveries) > 1 and any(_is_parked(work, waiting) for work in works):
-                # Delivered again after a crash: a slice ends with the batch of a message that was parked,
-                # so that a newer one of its key finds it passed, and it is counted once.
-                for delivery in deliveries:
-                    await self._deliver([delivery], entities, way)
-                return
+    async def _deliver_singly(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
+        """Delivered again after a crash: a slice ends with the batch of a message that was parked.
+
+        So a newer one of its key finds it passed, and it is counted once.
+        """
+        for delivery in deliveries:
+            works, moves = self._works([delivery], entities, way)
+            await self._deliver(works, moves, await self._desk.waiting_for(works), way)
+
+    async def _deliver(
+        self, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting, way: Way
+    ) -> None:
+        if works:
             await self._apply(works, moves, waiting)
+        else:
+            await self._pass_over(moves)
         self.progress(self.plan.name, len(works))
         self._batches += 1
         if self._batches % _TRIM_EVERY == 0:

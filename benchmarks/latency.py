@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -23,12 +23,13 @@ create trigger tell after insert on {workload.TARGET}.sales for each row execute
 """
 
 
-def place(dsn: str, count: int, rate: float, placed: dict[str, float]) -> None:
-    """Commit one order at a time, evenly spaced."""
+def place(dsn: str, count: int, rate: float) -> dict[str, float]:
+    """Commit one order at a time, evenly spaced; gives when each was committed."""
+    placed = {}
     with psycopg.connect(dsn) as db:
-        began = time.perf_counter()
+        began = time.monotonic()
         for i, (head, lines) in enumerate(workload.orders(count, seed=11)):
-            time.sleep(max(0.0, began + i / rate - time.perf_counter()))
+            time.sleep(max(0.0, began + i / rate - time.monotonic()))
             number = f"NOW-{i:06}"
             db.execute(
                 f"insert into {workload.SOURCE}.orders (number, customer, email, placed_at, currency, total, status) "
@@ -40,19 +41,23 @@ def place(dsn: str, count: int, rate: float, placed: dict[str, float]) -> None:
                     f"insert into {workload.SOURCE}.order_lines values (%s, %s, %s, %s, %s, %s)", [number, *line[1:]]
                 )
             db.commit()
-            placed[number] = time.perf_counter()
+            placed[number] = time.monotonic()
+    return placed
 
 
-def listen(dsn: str, count: int, arrived: dict[str, float]) -> None:
-    """Note when the target commits each order: PostgreSQL notifies at commit."""
+def listen(dsn: str, count: int) -> dict[str, float]:
+    """When the target committed each order: PostgreSQL notifies at commit."""
+    arrived = {}
     with psycopg.connect(dsn, autocommit=True) as db:
         db.execute("listen bench_done")
+        print("ready", flush=True)
         for note in db.notifies(timeout=30, stop_after=count):
-            arrived[note.payload] = time.perf_counter()
+            arrived[note.payload] = time.monotonic()
+    return arrived
 
 
-async def measure(dsn: str, folder: Path, way: str, count: int, rate: float) -> dict[str, float]:
-    """Latencies in milliseconds."""
+async def work(dsn: str, folder: Path, way: str) -> None:
+    """Run a worker on an empty source until standard input ends."""
     workload.fill(dsn, 0)
     workload.clear_target(dsn)
     with psycopg.connect(dsn) as db:
@@ -63,19 +68,19 @@ async def measure(dsn: str, folder: Path, way: str, count: int, rate: float) -> 
     runner = Runner(plan, ledger, {"direct": bus, "main": bus})
     running = asyncio.create_task(runner.run())
     await asyncio.sleep(1.5)
-    placed: dict[str, float] = {}
-    arrived: dict[str, float] = {}
-    threads = [
-        threading.Thread(target=listen, args=(dsn, count, arrived)),
-        threading.Thread(target=place, args=(dsn, count, rate, placed)),
-    ]
-    for thread in threads:
-        thread.start()
-        await asyncio.sleep(0.3)
-    await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
     await runner.stop()
     await running
     await ledger.close()
+
+
+def measure(dsn: str, folder: Path, way: str, count: int, rate: float) -> dict[str, float]:
+    """Latencies in milliseconds; worker, shop and listener are processes of their own."""
+    with _begun("work", dsn, str(folder), way) as worker, _begun("listen", dsn, str(count)) as listener:
+        placed = place(dsn, count, rate)
+        arrived = json.loads(listener.communicate()[0])
+        worker.communicate()
     took = sorted((arrived[number] - placed[number]) * 1000 for number in arrived)
     if len(took) != count:
         raise SystemExit(f"{len(took)} of {count} orders arrived")
@@ -86,7 +91,21 @@ async def measure(dsn: str, folder: Path, way: str, count: int, rate: float) -> 
     }
 
 
+def _begun(*what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.latency", *what]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    if process.stdout.readline() != "ready\n":
+        raise SystemExit(f"{what[0]} did not begin")
+    return process
+
+
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    dsn_, folder_, way_, count_, rate_ = sys.argv[1:6]
-    print(json.dumps(asyncio.run(measure(dsn_, Path(folder_), way_, int(count_), float(rate_)))))
+    match sys.argv[1:]:
+        case ["work", dsn_, folder_, way_]:
+            asyncio.run(work(dsn_, Path(folder_), way_))
+        case ["listen", dsn_, count_]:
+            print(json.dumps(listen(dsn_, int(count_))))
+        case [dsn_, folder_, way_, count_, rate_]:
+            print(json.dumps(measure(dsn_, Path(folder_), way_, int(count_), float(rate_))))

@@ -521,6 +521,64 @@ def test_nothing_is_made_in_a_database_that_is_only_read(database: Database) -> 
     assert database.run(f"select 1 from {catalog} where {name} = 'tieline_held'{space}") == []
 
 
+def _made_by_an_earlier_version(database: Database) -> Table:
+    """A table whose held row and fence row lack the columns that were thought of last."""
+    p = database.prefix
+    database.run(f"create table {p}t (id integer primary key)")
+    table = Table(f"{p}t", key="id")
+
+    async def keep(connector: Connector) -> None:
+        async with connector.transaction() as transaction:
+            await transaction.fence("leg", {0: 5})
+            await transaction.keep("Order", [HeldRow("1", "s", Version(1, 1), b"i" * 16, step=2)])
+            await transaction.move("leg", {0: LegState(7, 7, 5, {"done": 7}, made=9)})
+
+    database.using(table, keep)
+    database.run(f"alter table {p}tieline_leg drop column made;\nalter table {p}tieline_held drop column step")
+    return table
+
+
+def test_our_tables_of_an_earlier_version_get_the_columns_they_lack(database: Database) -> None:
+    """What stands in them stays; what is new begins empty, and is kept from then on."""
+    table = _made_by_an_earlier_version(database)
+
+    async def work(connector: Connector) -> None:
+        async with connector.transaction() as transaction:
+            assert [row.step for row in await transaction.held("Order", ["1"])] == [0]
+            assert await transaction.fence("leg", {0: 6}) == {0: LegState(7, 7, 5, {"done": 7})}
+            await transaction.move("leg", {0: LegState(8, 8, 6, made=10)})
+        async with connector.transaction() as transaction:
+            assert await transaction.fence("leg", {0: 6}) == {0: LegState(8, 8, 6, made=10)}
+
+    database.using(table, work)
+
+
+def test_a_column_is_added_once_where_two_workers_begin_with_an_older_table(database: Database) -> None:
+    """The second finds it missing while the first adds it, waits, and goes on."""
+    table = _made_by_an_earlier_version(database)
+
+    async def fence(connector: Connector, partition: int) -> None:
+        async with connector.transaction() as transaction:
+            await transaction.fence("leg", {partition: 6})
+            await transaction.move("leg", {partition: LegState(partition, made=partition)})
+
+    async def work(connector: Connector) -> dict[int, LegState]:
+        other = Sql(rows=table).open(database.system)
+        try:
+            async with connector.transaction() as transaction:
+                await transaction.fence("leg", {1: 6})
+                second = asyncio.create_task(fence(other, 2))
+                await asyncio.sleep(0.3)
+                assert not second.done()
+            await second
+            async with connector.transaction() as transaction:
+                return await transaction.fence("leg", {1: 6, 2: 6})
+        finally:
+            await other.close()
+
+    assert database.using(table, work) == {1: LegState(token=6), 2: LegState(2, token=6, made=2)}
+
+
 def test_held_may_be_switched_off(database: Database) -> None:
     """With held = false the resource is not transactional, and says what to set if it is used so."""
     database.run(f"create table {database.prefix}t (id integer primary key)")

@@ -414,7 +414,7 @@ def _as(database: Database, role: str) -> dict[str, Any]:
 
 
 def test_rights_that_are_missing_are_refused_access(postgresql: Database, table: Table, reader: str) -> None:
-    """Without the right to read, to write or to make the held table: access is refused, with what to ask for."""
+    """Without the right to read, to write, to make our tables or to widen them: refused, with what to ask for."""
     as_reader = _as(postgresql, reader)
 
     async def read(connector: Connector) -> None:
@@ -434,6 +434,13 @@ def test_rights_that_are_missing_are_refused_access(postgresql: Database, table:
     with pytest.raises(AccessRefused, match="permission denied for table t"):
         postgresql.using(table, write, **as_reader)
     with pytest.raises(AccessRefused, match=r"ask its owner: create table .* or set held = false"):
+        postgresql.using(table, fence, **as_reader)
+    postgresql.using(table, fence)
+    postgresql.run(f"""
+        alter table {postgresql.prefix}tieline_leg drop column made;
+        grant select, insert, update, delete on {postgresql.prefix}tieline_leg to {reader}
+    """)
+    with pytest.raises(AccessRefused, match=r'ask its owner: alter table .* add column if not exists "made" bigint'):
         postgresql.using(table, fence, **as_reader)
 
 

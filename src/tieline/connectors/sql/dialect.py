@@ -162,5 +162,12 @@ class Dialect(Protocol[S]):
             AccessRefused: with what to ask of the database's owner.
         """
 
+    def widen(self, session: S, name: Name, columns: Mapping[str, Kind]) -> None:
+        """Add columns to a table of Tieline's own, inside a transaction; one that is there by now stays as it is.
+
+        Raises:
+            AccessRefused: with what to ask of the table's owner.
+        """
+
 
 AnyDialect = Dialect[Any]

@@ -71,17 +71,25 @@ class Keeping:
         self._known.clear()
 
     def _table(self, session: Session, table: str, *, make: bool) -> Relation | None:
-        """One of our tables; in a database that we only read, it is never made."""
+        """One of our tables, with all its columns; in a database that we only read, it is never made."""
         found = self._known.get(table)
         if found is None:
-            name = self.dialect.own(table)
+            name, (columns, key) = self.dialect.own(table), _TABLES[table]
             found = self.dialect.describe(session, name)
             if found is None and make:
-                self.dialect.create(session, name, *_TABLES[table])
+                self.dialect.create(session, name, columns, key)
                 found = self.dialect.describe(session, name)
             if found is not None:
-                self._known[table] = found
+                self._known[table] = found = self._whole(session, found, columns)
         return found
+
+    def _whole(self, session: Session, found: Relation, columns: Mapping[str, Kind]) -> Relation:
+        """The table with the columns that it lacks where an earlier version made it."""
+        lacking = {column: kind for column, kind in columns.items() if column not in found.columns}
+        if not lacking:
+            return found
+        self.dialect.widen(session, found.name, lacking)
+        return self.dialect.describe(session, found.name) or found
 
     def _made(self, session: Session, table: str) -> Relation:
         found = self._table(session, table, make=True)

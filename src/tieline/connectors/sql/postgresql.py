@@ -276,7 +276,7 @@ class Postgresql:
         return (self._schema, table)
 
     def create(self, session: PostgresqlSession, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
-        given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
+        given = ", ".join(_defined(columns))
         keys = ", ".join(map(quote, key))
         statements = [
             f"create table if not exists {_dotted(name)} ({given}, primary key ({keys})) with (fillfactor = 60)"
@@ -290,6 +290,14 @@ class Postgresql:
         except errors.InsufficientPrivilege as error:
             asked = "; ".join([*statements, f"grant usage on schema {quote(self._schema)}, and all on the table"])
             raise AccessRefused(f"{self._where}: {error}; ask its owner: {asked}; or set held = false") from error
+
+    def widen(self, session: PostgresqlSession, name: Name, columns: Mapping[str, Kind]) -> None:
+        added = ", ".join(f"add column if not exists {column}" for column in _defined(columns))
+        statement = f"alter table {_dotted(name)} {added}"
+        try:
+            session.run(statement)
+        except errors.InsufficientPrivilege as error:
+            raise AccessRefused(f"{self._where}: {error}; ask its owner: {statement}") from error
 
     def _source(
         self, session: PostgresqlSession, relation: Relation, columns: Sequence[Column], rows: list[Row]
@@ -386,6 +394,11 @@ def _seen(column: Column) -> str:
 def quote(name: str) -> str:
     """An identifier in double quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _defined(columns: Mapping[str, Kind]) -> list[str]:
+    """Columns of our own tables, as DDL defines them."""
+    return [f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items()]
 
 
 def _dotted(name: Name) -> str:

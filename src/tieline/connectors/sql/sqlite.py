@@ -309,14 +309,24 @@ class Sqlite:
         return ("main", table)
 
     def create(self, session: SqliteSession, name: Name, columns: Mapping[str, Kind], key: Sequence[str]) -> None:
-        given = ", ".join(f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items())
+        given = ", ".join(_defined(columns))
         keys = ", ".join(map(quote, key))
         session.run(f"create table if not exists {_dotted(name)} ({given}, primary key ({keys})) without rowid")
+
+    def widen(self, session: SqliteSession, name: Name, columns: Mapping[str, Kind]) -> None:
+        # No IF NOT EXISTS here, and none needed: a transaction that writes is refused where what it has read is old.
+        for column in _defined(columns):
+            session.run(f"alter table {_dotted(name)} add column {column}")
 
 
 def quote(name: str) -> str:
     """An identifier in backticks: what is in double quotes and unknown, SQLite takes for a text."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def _defined(columns: Mapping[str, Kind]) -> list[str]:
+    """Columns of our own tables, as DDL defines them."""
+    return [f"{quote(column)} {_TYPES[kind]}" for column, kind in columns.items()]
 
 
 def _dotted(name: Name) -> str:

@@ -64,7 +64,7 @@ def settler(hint: Any) -> Settler | None:
         return _measure if inexact and inner is float else settler(inner)
     if origin in {typing.Union, types.UnionType}:
         return _of_union(typing.get_args(hint))
-    if origin in _COLLECTIONS:
+    if origin in COLLECTIONS:
         return _of_collection(origin, typing.get_args(hint))
     if hasattr(origin, "settler"):  # Ref[Customer]
         return typing.cast(Settler, origin.settler(*typing.get_args(hint)))
@@ -195,7 +195,7 @@ _LEAVES: Final[Mapping[Any, Settler]] = {
     time: _time_of_day,
     **dict.fromkeys([Any, object, list, dict, tuple, set, frozenset], _anything),
 }
-_COLLECTIONS: Final = {list, tuple, set, frozenset, dict} | {
+COLLECTIONS: Final = {list, tuple, set, frozenset, dict} | {
     abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet, abc.Mapping, abc.MutableMapping
 }  # fmt: skip
 

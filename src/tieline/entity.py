@@ -22,6 +22,7 @@ import msgspec
 from tieline.canonical import INEXACT, Settler, Unfit, hints_of, recurs, settle_fields, settler
 from tieline.errors import Misfit, Reject
 from tieline.money import Money, total
+from tieline.schema import schema_of
 
 __all__ = [
     "Entity",
@@ -423,12 +424,15 @@ def referenced(entity: type[Entity]) -> set[type[Entity]]:
 
 
 def json_schema(entity: type[Entity]) -> dict[str, Any]:
-    """JSON Schema (2020-12) of the canonical form."""
+    """JSON Schema (2020-12) of the canonical form, with each field's default as it would be written."""
 
     def other(hint: Any) -> dict[str, Any]:
         if hint is Ref:
             return {"type": "string", "minLength": 1, "description": "the key of another entity"}
         raise NotImplementedError
 
-    schema = msgspec.json.schema(entity, schema_hook=other)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return schema_of(entity, _on_the_wire, other)
+
+
+def _on_the_wire(value: Any) -> Any:
+    return _composed(msgspec.json.decode(_encoder.encode(value)))

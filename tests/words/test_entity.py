@@ -9,7 +9,7 @@ import unicodedata
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Annotated, Any, NewType, Optional
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import jsonschema
@@ -739,6 +739,58 @@ def test_the_schema_has_a_reference_as_its_key_wherever_it_stands():
     valid = jsonschema.Draft202012Validator(schema)
     valid.validate(msgspec.json.decode(encode(asset)))
     assert not valid.is_valid(msgspec.json.decode(encode(asset)) | {"owners": [""]})
+
+
+class Bin(Value):
+    customer: Ref[Customer] = Ref("C-0")
+    inner: "list[Bin]" = []
+
+
+class Article(Entity, key="number"):
+    """An article, with a default of every kind."""
+
+    number: str
+    maker: Ref[Customer] = Ref("C-1")
+    price: Money = Money(Decimal("1.5"), "EUR")
+    other: Ref[Customer] | None = Ref("C-2")
+    bin: Bin = Bin(customer=Ref("C-3"))
+    bins: tuple[Bin, ...] = (Bin(), Bin(customer=Ref("C-4")))
+    weight: Decimal = Decimal("1.50")
+    since: datetime = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2)))
+    maker_name: str = APART
+    sizes: Annotated[tuple[int, ...], msgspec.Meta(max_length=3)] = ()
+    notes: dict[str, Bin] = {}
+    guid: UUID = msgspec.field(default_factory=uuid4)
+
+
+def test_the_schema_has_each_default_as_on_the_wire():
+    """References, money and whole values too, in their one spelling; what is made anew each time is none."""
+    schema = json_schema(Article)
+    article = schema["$defs"]["Article"]
+    assert {name: field["default"] for name, field in article["properties"].items() if "default" in field} == {
+        "maker": "C-1",
+        "price": {"amount": "1.50", "currency": "EUR"},
+        "other": "C-2",
+        "bin": {"customer": "C-3"},
+        "bins": [{}, {"customer": "C-4"}],
+        "weight": "1.5",
+        "since": "2025-12-31T22:00:00Z",
+        "maker_name": COMPOSED,
+        "sizes": [],
+        "notes": {},
+    }
+    assert article["required"] == ["number"]
+    assert article["description"] == "An article, with a default of every kind."
+    assert article["additionalProperties"] is False
+    assert article["properties"]["sizes"]["maxItems"] == 3
+    assert article["properties"]["notes"]["additionalProperties"] == {"$ref": "#/$defs/Bin"}
+    inner = schema["$defs"]["Bin"]["properties"]
+    assert inner["customer"]["default"] == "C-0"
+    assert inner["inner"]["items"] == {"$ref": "#/$defs/Bin"}
+    assert set(schema["$defs"]) == {"Article", "Bin", "Money"}
+    valid = jsonschema.Draft202012Validator(schema)
+    valid.validate(msgspec.json.decode(encode(Article(number="1", bin=Bin(inner=[Bin(customer=Ref("C-9"))])))))
+    assert not valid.is_valid({"number": "1", "bin": {"maker": "C-1"}})
 
 
 @given(st.one_of(orders.map(lambda one: (Order, one)), readings.map(lambda one: (Reading, one))))

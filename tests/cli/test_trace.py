@@ -51,6 +51,16 @@ def test_every_place_answers(known):
     assert "1.3" in shown
 
 
+def test_a_time_that_is_not_known_is_none(shop):
+    """An SQL target keeps no time beside its rows: it is null for a script, and blank for a reader."""
+    assert shop.process("run", "--once").returncode == 0
+    seen, held = shop.json("trace", "Order", "1001", "--json")
+    assert (held["place"], held["at"]) == ("office", None)
+    assert seen["at"] > 1_700_000_000
+    (line,) = [line for line in shop("trace", "Order", "1001").stdout.splitlines() if line.startswith("office")]
+    assert line.split() == ["office", "held", "shop.order", "1.1", "1001"]
+
+
 def test_a_key_that_nobody_knows_is_exit_code_1(known):
     """It is said, and a script can tell."""
     assert "no system has shown Order '4711'" in known("trace", "Order", "4711", code=1).stderr

@@ -76,4 +76,5 @@ async def _held_there(
 
 
 def _row(one: Sighting) -> list[str]:
-    return [one.place, one.state, one.source, version_text(one.version), moment(one.at), one.their_id, one.note]
+    at = "" if one.at is None else moment(one.at)
+    return [one.place, one.state, one.source, version_text(one.version), at, one.their_id, one.note]

@@ -14,7 +14,7 @@ from tieline.system import Landscape
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """The key at one place. `state` is the place's word for it; `at` is seconds since 1970, 0 if unknown.
+    """The key at one place. `state` is the place's word for it; `at` is seconds since 1970, None if unknown.
 
     `place` is a source, a leg or a target; `source` says whose version it is. `content` is the entity
     as it stood, where the ledger has it.
@@ -25,7 +25,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     version: Version
     message_id: str
-    at: float = 0.0
+    at: float | None = None
     their_id: str = ""
     note: str = ""
     content: Any = None
@@ -68,7 +68,7 @@ def _seen(source: str, row: SeenRow) -> Sighting:
         source=source,
         version=row.version,
         message_id=row.message_id.hex(),
-        at=row.at,
+        at=row.at or None,
         their_id=row.record,
         note=f"a change made in {row.origin}" if row.origin else "",
     )
@@ -99,7 +99,7 @@ def _parked(stores: Stores, leg: LegRow, key: str) -> list[Sighting]:
             source=leg.source,
             version=row.version,
             message_id=row.message_id.hex(),
-            at=row.parked_at,
+            at=row.parked_at or None,
             note=row.error,
             content=content_of(unpack_message(row.message)),
         )
@@ -116,7 +116,7 @@ def _held(target: str, row: HeldRow, late: bool) -> Sighting:
         source=row.source,
         version=row.version,
         message_id=row.message_id.hex(),
-        at=row.at or row.claimed_at,
+        at=row.at or row.claimed_at or None,
         their_id=row.target_id or "",
         note="; ".join(note for note in notes if note),
     )

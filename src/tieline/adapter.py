@@ -52,7 +52,8 @@ class Sink:
     `function` is (entity) or (entity, ids) → record, or None to filter it. `match` names the record's
     field that finds a row that Tieline has not written before. `delete` says what a delete does:
     "delete" the row, "ignore" it, or a record of changed fields made by a function of (key).
-    `frozen`, where it is given, is why a change of what is complete there is rejected.
+    `frozen`, where it is given, is why a change or delete of what is complete there is rejected; a delete
+    that is to be ignored is not.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Processes: outputs follow their input, are read once, and reach a target that comes later."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -131,21 +132,27 @@ def test_a_target_that_comes_later_gets_every_output_though_only_its_flow_runs_a
     clock.run(check())
 
 
+def posting(transactional: bool, **options: Any) -> Scene:
+    """Invoices of a shop that are final once the ERP has them."""
+    scene = Scene()
+    shop = scene.system("shop", orders=Table(id="number"))
+    shop.source(Invoice, "orders", name="invoice")(
+        lambda r: Invoice(number=r["number"], total=Money(r["total"], "EUR"))
+    )
+    erp = scene.system("erp", invoices=Table(transactional=transactional))
+    erp.sink(Invoice, "invoices", name="invoice", frozen="it is posted", **options)(
+        lambda i: {"id": i.number, "total": i.total.amount}
+    )
+    scene.flow(Invoice, "shop", "erp")
+    return scene
+
+
 @pytest.mark.parametrize("transactional", [True, False])
 def test_what_is_frozen_at_its_target_is_not_changed_and_says_why(transactional: bool) -> None:
     """At targets of both kinds: the first invoice is written, its change waits for a person."""
 
     async def check() -> None:
-        scene = Scene()
-        shop = scene.system("shop", orders=Table(id="number"))
-        shop.source(Invoice, "orders", name="invoice")(
-            lambda r: Invoice(number=r["number"], total=Money(r["total"], "EUR"))
-        )
-        erp = scene.system("erp", invoices=Table(transactional=transactional))
-        erp.sink(Invoice, "invoices", name="invoice", frozen="it is posted")(
-            lambda i: {"id": i.number, "total": i.total.amount}
-        )
-        scene.flow(Invoice, "shop", "erp")
+        scene = posting(transactional)
         async with Trial(scene.landscape()) as trial:
             place(scene, "1", "10.00")
             await trial.once()
@@ -156,5 +163,30 @@ def test_what_is_frozen_at_its_target_is_not_changed_and_says_why(transactional:
             assert (parked.key, parked.reason, parked.error) == ("1", Reason.DEAD, "it is posted")
             totals = {key: row["total"] for key, row in scene.store("erp").rows("invoices").items()}
             assert totals == {"1": Decimal("10.00"), "2": Decimal("20.00")}
+
+    clock.run(check())
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+def test_a_delete_that_is_to_be_ignored_is_no_change_of_what_is_frozen(transactional: bool) -> None:
+    """It is filtered, and what is there stays frozen; any other delete waits for a person."""
+
+    async def check() -> None:
+        ignoring, deleting = posting(transactional, delete="ignore"), posting(transactional)
+        for scene in (ignoring, deleting):
+            async with Trial(scene.landscape()) as trial:
+                trial.start()
+                place(scene, "1", "10.00")
+                await trial.settle()
+                scene.store("shop").drop("orders", "1")
+                await trial.settle()
+                counts = await trial.look(lambda stores: stores.legs.totals("invoices>erp"))
+                waiting = [parked.error for parked in await trial.parked()]
+                expected = (1, []) if scene is ignoring else (None, ["it is posted"])
+                assert (counts.get("filtered"), waiting) == expected
+                assert scene.store("erp").rows("invoices").keys() == {"1"}
+                place(scene, "1", "11.00")
+                await trial.settle()
+                assert [parked.error for parked in await trial.parked()] == ["it is posted"]
 
     clock.run(check())

@@ -251,14 +251,14 @@ class Desk:
         """
         sink = self.leg.sink
         assert sink is not None
+        if entity is None and sink.delete == "ignore":
+            return None
         if sink.frozen and _complete(work.held) and not work.force:
             raise Reject(sink.frozen)
         if isinstance(entity, Reject):
             raise entity
         record: Record | None
         if entity is None:
-            if sink.delete == "ignore":
-                return None
             record = sink.delete(work.message.key) if callable(sink.delete) else None
         else:
             try:

@@ -1,5 +1,6 @@
 """A company of two or three real programs: orders change without end in one database, and go to others."""
 
+import json
 import random
 import sqlite3
 import subprocess
@@ -212,10 +213,10 @@ class Company:
             self._server = None
 
     def tell_desk(self, word: str) -> str:
-        """Say hold, held or release to the desk's server; gives its answer."""
+        """Say hold, held or release to the desk's server; gives the order whose call it holds, "" for none."""
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/{word}/", method="POST", data=b"")
         with urllib.request.urlopen(asked, timeout=10) as answer:
-            return str(answer.read().decode())
+            return str(json.load(answer)["held"])
 
     def edit(self, *numbers: str) -> None:
         """A user of the shop changes these orders, or makes them."""

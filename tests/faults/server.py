@@ -1,8 +1,8 @@
 """A small order desk behind HTTP, without transactions: ``python server.py DATABASE [PORT]``; prints its port.
 
 POST creates, PUT updates, DELETE deletes, GET ?reference= finds, POST …/confirm/ confirms. It refuses
-nothing that is done twice: what it was told stands in its history. POST /hold/ makes the next PUT wait
-in here, not applied, until POST /release/: a call that is still on its way.
+nothing that is done twice: what it was told stands in its history. POST /hold/ makes the next PUT of a hot
+order wait in here, not applied, until POST /release/: a call that is still on its way. POST /held/ tells whose.
 """
 
 import json
@@ -24,8 +24,8 @@ class Desk(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.database = sqlite3.connect(database, check_same_thread=False, isolation_level=None, timeout=30)
         self.database.execute("PRAGMA journal_mode=WAL")
-        self.holding = threading.Event()
-        self.held = threading.Event()
+        self.holding = False
+        self.held = ""
         self.released = threading.Event()
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
@@ -37,24 +37,27 @@ class Desk(ThreadingHTTPServer):
         ]
 
     def control(self, word: str) -> dict[str, Any]:
-        if word == "hold":
-            self.held.clear()
-            self.released.clear()
-            self.holding.set()
-        elif word == "release":
-            self.holding.clear()
-            self.released.set()
-        return {"held": self.held.is_set()}
+        with self.lock:
+            if word == "hold":
+                self.holding, self.held = True, ""
+                self.released.clear()
+            elif word == "release":
+                self.holding = False
+                self.released.set()
+            return {"held": self.held}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed breaks its connection off: that is what these tests are about."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
-    def pass_hold(self) -> None:
-        if self.holding.is_set() and not self.held.is_set():
-            self.held.set()
-            self.released.wait(60)
+    def pass_hold(self, reference: str) -> None:
+        with self.lock:  # of two calls at a time only one is held
+            waits = self.holding and not self.held and reference.startswith("hot-")
+            if waits:
+                self.held = reference
+        if waits:
+            self.released.wait()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -86,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         parts, _ = self._path()
         body = self._body()
-        self.server.pass_hold()
+        self.server.pass_hold(body["reference"])
         update = f"UPDATE orders SET reference = ?, version = ? WHERE id = ? RETURNING {FIELDS}"
         self._one(self.server.rows(update, body["reference"], body["version"], parts[1]))
 

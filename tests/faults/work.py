@@ -83,7 +83,7 @@ class Crew:
         command += ["--project", str(self.company.folder), "--lease", str(LEASE)]
         if gap is not None:
             command += ["--gap", gap.name, "--nth", str(nth), "--how", how]
-        with (self.company.folder / "workers.log").open("ab") as log:
+        with self._log_of(len(self.begun)).open("ab") as log:
             log.write(f"--- {' '.join(command[1:])}\n".encode())
             log.flush()
             worker = subprocess.Popen(command, stdout=log, stderr=log)
@@ -114,6 +114,7 @@ class Crew:
         """SIGSTOP, at a moment at which it does not happen to have the ledger's file for itself."""
         for _ in range(200):
             os.kill(worker.pid, signal.SIGSTOP)
+            wait_for("it stands still", lambda: _stands(worker.pid))
             if self._ledger_is_free():
                 return
             os.kill(worker.pid, signal.SIGCONT)
@@ -178,9 +179,13 @@ class Crew:
         return self.look(lambda stores: stores.notes.starting(prefix))
 
     def leases(self, worker: "subprocess.Popen[bytes]") -> set[str]:
-        """What a worker leads, by the ledger: sources to read, partitions of legs."""
-        holders = self.look(lambda stores: stores.leases.holders())
-        return {name for name, owner in holders.items() if f"-{worker.pid}-" in owner and name != f"worker:{owner}"}
+        """What a worker leads, sources to read and partitions of legs; also when it is silent, until another does."""
+        connection = sqlite3.connect(f"file:{self.company.folder / 'ledger.db'}?mode=ro", uri=True, timeout=30)
+        try:
+            rows = connection.execute("SELECT name, owner FROM lease").fetchall()
+        finally:
+            connection.close()
+        return {name for name, owner in rows if f"-{worker.pid}-" in owner and name != f"worker:{owner}"}
 
     def cut_off(self, target: str) -> Calls:
         """Calls that were begun and not confirmed, or not looked at after that: each may be made once more."""
@@ -206,6 +211,13 @@ class Crew:
         wait_for(f"all legs go {self.company.via}", over)
         self.end(worker)
 
+    def said(self, worker: "subprocess.Popen[bytes]") -> str:
+        """All that one worker wrote."""
+        return self._log_of(self.begun.index(worker)).read_text()
+
     def log(self) -> str:
         """The last of what the workers wrote."""
-        return (self.company.folder / "workers.log").read_text()[-6_000:]
+        return "".join(self.said(worker)[-3_000:] for worker in self.begun[-3:])
+
+    def _log_of(self, number: int) -> Path:
+        return self.company.folder / f"worker-{number}.log"

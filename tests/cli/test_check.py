@@ -59,6 +59,19 @@ def test_what_only_a_system_can_see_is_a_mistake(shop):
     assert found["systems"]["office"] == "1 to correct"
 
 
+def test_a_column_that_a_files_header_lacks_is_a_mistake(shop):
+    """Before anything is read; a file that is not there yet is none."""
+    change(shop, "number,customer", "nummer,customer", "shop/orders.csv")
+    (mistake,) = shop.json("check", "--json", code=1)["mistakes"]
+    assert mistake == {
+        "where": "shop.orders",
+        "what": "orders.csv:1: there is no field 'number' in the header",
+        "remedy": "did you mean 'nummer'?",
+    }
+    (shop.folder / "shop" / "orders.csv").unlink()
+    shop("check")
+
+
 def test_a_flow_that_asks_for_what_a_connector_cannot_do(shop):
     """A table that is only read takes nothing."""
     change(shop, 'Table("orders", key="number")', 'Table("orders", key="number", writes=False)', "adapters/office.py")

@@ -525,6 +525,38 @@ def test_check_finds_folders_that_are_missing(folder):
         run(opened(folder / "gone", orders=ORDERS).check())
 
 
+def test_check_names_every_column_that_a_header_lacks(tmp_path):
+    """With the file, the nearest name or all there are; of files that are not there, or not whole yet, nothing."""
+    put(tmp_path / "orders.csv", "Number,customer,totals\n1,C-1,1.50\n")
+    put(tmp_path / "days/monday.csv", "day;hours\n1;8\n")
+    put(tmp_path / "days/tuesday.csv", "day,hours\n1,8\n")
+    put(tmp_path / "in/a.csv", "nr\n1\n")
+    put(tmp_path / "in/b.csv", "num", age=0)
+    put(tmp_path / "wide.csv", "day\n".encode("utf-16") + b"\x00\xd8")
+    put(tmp_path / "bare.csv", "1,2\n")
+    put(tmp_path / "lines.jsonl", "{}\n")
+    connector = opened(
+        tmp_path,
+        orders=Csv("orders.csv", id="number", columns=["number", "customer", "total", "vat"]),
+        days=Csv("days/*.csv", id="day"),
+        dropped=Csv("in/*.csv", id="number", mode="drop"),
+        wide=Csv("wide.csv", id="day", encoding="utf-16"),
+        bare=Csv("bare.csv", id="a", columns=["a", "b"], header=False),
+        gone=Csv("gone.csv", id="number"),
+        lines=JsonLines("lines.jsonl", id="number"),
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        run(connector.check())
+    assert [str(one) for one in raised.value.mistakes] == [
+        "exchange.orders: orders.csv:1: there is no field 'number' in the header → did you mean 'Number'?",
+        "exchange.orders: orders.csv:1: there is no field 'total' in the header → did you mean 'totals'?",
+        "exchange.orders: orders.csv:1: there is no field 'vat' in the header → it has: Number, customer, totals",
+        "exchange.days: monday.csv:1: there is no field 'day' in the header → say delimiter=';'",
+        "exchange.dropped: a.csv:1: there is no field 'number' in the header → it has: nr",
+        "exchange.wide: wide.csv: is not utf-16 → save it again, or name its encoding in the adapter",
+    ]
+
+
 def test_discovery_shows_files_and_their_fields(folder):
     """Declared ones by their resource, others by their path; one that cannot be read is there all the same."""
     put(folder / "other/events.jsonl", '{"id":1,"kind":"x"}\n')

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from tieline.connectors.files.batches import BatchWriter
 from tieline.connectors.files.disk import found, is_unfinished, root_of, translated
 from tieline.connectors.files.drop import Drop
 from tieline.connectors.files.part import UnreadableFile, name_of
-from tieline.connectors.files.reading import fields_of
+from tieline.connectors.files.reading import faults_of, fields_of
 from tieline.connectors.files.resources import Csv, JsonLines, Resource
 from tieline.connectors.files.state import State
 from tieline.connectors.files.state_writing import StateWriter
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _KINDS: Final[Mapping[str, type[Resource]]] = {".csv": Csv, ".jsonl": JsonLines, ".ndjson": JsonLines}
 _MOST_FOUND: Final = 500
+_MOST_HEADERS: Final = 20
 
 
 class Files:
@@ -146,6 +147,19 @@ class FilesConnector:
             if not os.access(folder, rights):
                 right = "write to" if rights & os.W_OK else "read"
                 raise AccessRefused(f"Tieline's user may not {right} {folder}; give it the right to")
+        if mistakes := [mistake for name in self._resources for mistake in self._in_headers(name)]:
+            raise ConfigurationError(*mistakes)
+
+    def _in_headers(self, name: str) -> Iterator[Mistake]:
+        """What is wrong with the headers of files that are there; one that cannot be opened is no mistake."""
+        resource = self._resources[name]
+        if not isinstance(resource, Csv) or not resource.header or resource.mode == "batches":
+            return
+        with suppress(OSError):
+            files = Drop(self._root, resource).settled() if resource.mode == "drop" else self._files_of(resource)
+            for path in files[:_MOST_HEADERS]:
+                for fault in faults_of(path, resource, name_of(path)):
+                    yield Mistake(f"{self._system}.{name}", f"{fault.place}: {fault.what}", fault.remedy)
 
     def _discover(self) -> list[Discovered]:
         try:

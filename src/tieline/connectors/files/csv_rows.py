@@ -8,8 +8,9 @@ import codecs
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from io import BufferedReader, TextIOWrapper
 from itertools import islice
 from operator import itemgetter
@@ -27,6 +28,7 @@ Row = list[str]
 
 _STEP: Final = 250  # rows checked at once: few enough to stay in the processor's cache
 _HEAVY: Final = 16 * BLOCK
+_NEAR: Final = 0.7  # how alike two names are, of 1, for one to be meant by the other
 _LINE_END: Final = re.compile("\r\n|\r|\n")
 _BROKEN: Final = re.compile("[\ud800-\udfff]")
 
@@ -46,6 +48,19 @@ def columns_of(file: BufferedReader, csv_: Csv, name: str) -> Row:
     """The names of a file's fields; raises UnreadableFile as `read_csv` does."""
     with _as_text(file, csv_.encoding, sound=False) as text:
         return _CsvFile(text, csv_, [name], FirstPlaces(), clean=True).header()
+
+
+def header_faults(file: BufferedReader, csv_: Csv, name: str) -> list[UnreadableFile]:
+    """What is wrong with a file's header: each name it lacks that the adapter says, or why it is no header."""
+    with _as_text(file, csv_.encoding, sound=False) as text:
+        try:
+            return _CsvFile(text, csv_, [name], FirstPlaces(), clean=False).faults()
+        except UnreadableFile as fault:
+            return [fault]
+        except UnicodeError:  # such an encoding has no way to show a broken character
+            return [
+                UnreadableFile(name, f"is not {csv_.encoding}", "save it again, or name its encoding in the adapter")
+            ]
 
 
 @contextmanager
@@ -121,19 +136,30 @@ class _CsvFile:
 
     def header(self) -> Row:
         """The names of the fields; the parser stands at the first row afterwards."""
-        if not self._csv.header:
-            self._names = list(self._csv.columns)
-        else:
-            try:
-                self._names = next((row for row in self._parser if row), [])
-            except csv.Error as error:
-                what = f"the header cannot be read: {error}"
-                raise UnreadableFile(f"{self._name}:1", what, "mend its quotes") from None
-            self._at = self._parser.line_num
-            self._check_header(self._names, f"{self._name}:{max(1, self._at)}")
+        self._names, place = self._header_and_place()
+        for fault in self._lacking(self._csv.keys, place):
+            raise fault
         self._width = len(self._names)
         self._id_fields = [self._names.index(key) for key in self._csv.keys]
         return self._names
+
+    def faults(self) -> list[UnreadableFile]:
+        """Each name that the adapter says and the header lacks; raises where it is no header at all."""
+        self._names, place = self._header_and_place()
+        return self._lacking(dict.fromkeys((*self._csv.keys, *self._csv.columns)), place)
+
+    def _header_and_place(self) -> tuple[Row, str]:
+        if not self._csv.header:
+            return list(self._csv.columns), self._name
+        try:
+            names = next((row for row in self._parser if row), [])
+        except csv.Error as error:
+            what = f"the header cannot be read: {error}"
+            raise UnreadableFile(f"{self._name}:1", what, "mend its quotes") from None
+        self._at = self._parser.line_num
+        place = f"{self._name}:{max(1, self._at)}"
+        self._check_header(names, place)
+        return names, place
 
     def _check_header(self, names: Row, place: str) -> None:
         if not names:
@@ -146,11 +172,18 @@ class _CsvFile:
         if "" in names:
             what = f"field {names.index('') + 1} of the header has no name"
             raise UnreadableFile(place, what, "name it, or look at the delimiter")
-        missing = [key for key in self._csv.keys if key not in names]
-        if missing:
-            other = next((mark for mark in ";\t|," if mark != self._csv.delimiter and mark in names[0]), None)
-            remedy = f"say delimiter={other!r}" if other else f"it has: {', '.join(names)}"
-            raise UnreadableFile(place, f"there is no field {missing[0]!r} in the header", remedy)
+
+    def _lacking(self, wanted: Iterable[str], place: str) -> list[UnreadableFile]:
+        names = self._names
+        other = next((mark for mark in ";\t|," if mark != self._csv.delimiter and mark in names[0]), None)
+        found = []
+        for name in wanted:
+            if name not in names:
+                near = get_close_matches(name, names, 1, _NEAR)
+                remedy = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+                remedy = f"say delimiter={other!r}" if other else remedy
+                found.append(UnreadableFile(place, f"there is no field {name!r} in the header", remedy))
+        return found
 
     # Rows
 

@@ -71,9 +71,13 @@ class Drop:
 
     # Into work, and out of it
 
+    def settled(self) -> list[Path]:
+        """The files that nobody writes any more, in order of name."""
+        return [path for path in found(self._root, self._resource) if self._is_settled(path)]
+
     def _claim(self) -> list[Path]:
         """Move what has settled into a round of its own, in order."""
-        files = [path for path in found(self._root, self._resource) if self._is_settled(path)]
+        files = self.settled()
         if self._resource.order == "time":
             files.sort(key=lambda path: (path.lstat().st_mtime_ns, path.name))
         if not files:

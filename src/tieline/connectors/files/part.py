@@ -29,6 +29,8 @@ class UnreadableFile(Exception):
     def __init__(self, place: str, what: str, remedy: str) -> None:
         super().__init__(f"{place}: {what} → {remedy}")
         self.place = place
+        self.what = what
+        self.remedy = remedy
 
 
 @dataclass(slots=True)

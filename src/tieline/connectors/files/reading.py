@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tieline.connectors.files.csv_rows import columns_of, read_csv
+from tieline.connectors.files.csv_rows import columns_of, header_faults, read_csv
 from tieline.connectors.files.disk import open_regular
 from tieline.connectors.files.json_rows import read_json_lines
-from tieline.connectors.files.part import Part
+from tieline.connectors.files.part import Part, UnreadableFile
 from tieline.connectors.files.places import FirstPlaces
 from tieline.connectors.files.resources import Csv, JsonLines, Resource
 from tieline.errors import Unavailable
@@ -42,3 +42,9 @@ def fields_of(path: Path, resource: Resource, name: str) -> list[str]:
             return columns_of(file, resource, name)
         part = next(read_json_lines(file, JsonLines(resource.path), [name], FirstPlaces()), Part())
         return list(part.records[0]) if part.records else []
+
+
+def faults_of(path: Path, resource: Csv, name: str) -> list[UnreadableFile]:
+    """What is wrong with a file's header."""
+    with open_regular(path) as file:
+        return header_faults(file, resource, name)

@@ -92,10 +92,11 @@ class HeldRow(msgspec.Struct, frozen=True, gc=False):
     """What a target has of one key from one source. `digest` is of the entity, 16 bytes.
 
     `deleted` means that this source said the key is gone. `step` counts finished steps.
-    `claim` is the id of a message whose call was begun and not confirmed, `claim_version` the newest
-    version whose call was begun, where that is not what is held. `sequence`, the number of the
-    source's batch that the message came with, and `at`, seconds since 1970 by the ledger's clock, are
-    kept in the ledger alone: a target that keeps held rows itself need not know them.
+    `claim` is the id of a message whose call was begun at `claimed_at` and not confirmed, `claim_version`
+    the newest version whose call was begun, where that is not what is held; a call that may be repeated
+    without harm has no `claim`. `sequence`, the number of the source's batch that the message came
+    with, and `at`, seconds since 1970 by the ledger's clock, are kept in the ledger alone: a target that
+    keeps held rows itself need not know them.
     """
 
     key: str

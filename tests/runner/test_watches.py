@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from tests.runner.cells import Interrupt, in_virtual_time, order, sales
-from tests.runner.company import CREATING, Company, Order
+from tests.runner.cells import Interrupt, bad_notes, in_virtual_time, order, sales
+from tests.runner.company import CREATING, MERGING, Company, Order
 
 from tieline.landscape.trace import trace
 from tieline.testing import Trial, Worker
@@ -71,6 +71,47 @@ def test_what_a_frozen_worker_writes_before_it_dies_is_found_put_right_and_noted
             assert "written late" in next(one.note for one in sightings if one.place == "erp")
 
     check()
+
+
+@in_virtual_time
+async def test_an_announced_call_that_lands_late_at_a_target_that_merges_is_found_too() -> None:
+    """It needs no claim there; that it was begun and not confirmed is known all the same."""
+    company = Company(erp=MERGING)
+    company.scene.flow(Order, "shop", "erp")
+    late = LateAndDead()
+    async with Trial(company.scene.landscape(), faults=late, spoil=bad_notes) as trial:
+        first = trial.start("w1")
+        order(company, "1", 1)
+        await trial.settle()
+        order(company, "1", 2, "bad")
+        await trial.settle()
+        assert len(await trial.parked()) == 1
+        late.armed = True
+        order(company, "1", 3)
+        await asyncio.sleep(3)
+        assert first.frozen
+        trial.start("w2")
+        await asyncio.sleep(5)
+        order(company, "1", 4)
+        await first.over()
+        assert sales(company) == {"1": (3, "")}, "the call did not land late"
+        await asyncio.sleep(2 * FROZEN)
+        assert sales(company) == {"1": (4, "")}
+        assert await late_keys(trial) == {"1"}
+
+
+@in_virtual_time
+async def test_a_call_that_its_own_worker_saw_fail_is_not_watched() -> None:
+    """Nobody stood still: what was announced was answered."""
+    company = Company(erp=MERGING)
+    company.scene.flow(Order, "shop", "erp")
+    async with Trial(company.scene.landscape(), spoil=bad_notes) as trial:
+        trial.start()
+        for total, note in ((1, "bad"), (2, "bad"), (3, "")):
+            order(company, "1", total, note)
+            await trial.settle()
+        assert sales(company) == {"1": (3, "")}
+        assert not await trial.look(lambda s: s.notes.starting("watch/"))
 
 
 @in_virtual_time

@@ -295,10 +295,14 @@ class ClaimedApplier:
         keys = [call.work.message.key for call in calls]
 
         def announce(stores: Stores) -> None:
+            now = stores.now()
             rows = stores.held.get(desk.leg.held_in, entity, keys)
             there = {row.key: row for row in rows if row.source == desk.leg.source.name}
             begun = [(there.get(call.work.message.key) or self._unheld(call.work), call.work) for call in calls]
-            named = [msgspec.structs.replace(row, claim_version=work.message.version) for row, work in begun]
+            named = [
+                msgspec.structs.replace(row, claimed_at=now, claim_version=work.message.version)
+                for row, work in begun
+            ]
             stores.held.put(desk.leg.held_in, entity, named)
 
         await desk.ledger.transact(announce, holding.fences())
@@ -445,7 +449,7 @@ class ClaimedApplier:
         found = (
             self._watches.of(work, record, target_id, waiting.now, self._watched.get(work.message.key))
             for work, record, target_id in done
-            if open_claim(work) is not None or work.message.key in self._watched
+            if open_claim(work) is not None or _was_announced(work) or work.message.key in self._watched
         )
         return [watch for watch in found if watch is not None]
 
@@ -455,3 +459,9 @@ class ClaimedApplier:
         keys = [call.work.message.key for call in calls]
         await self._desk.ledger.transact(lambda stores: flag_late(stores, leg, keys))
         log.warning("written late", leg=leg.name, keys=len(keys))
+
+
+def _was_announced(work: Work) -> bool:
+    """Whether a call for this key was begun before, without a claim, and nobody has heard what became of it."""
+    row = work.held
+    return row is not None and bool(row.claimed_at) and row.version < row.claim_version

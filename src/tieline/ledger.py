@@ -1,6 +1,6 @@
 """The port to what Tieline must not forget.
 
-All stores change together: `Ledger.transact` runs one plain function over them in one transaction,
+All parts change together: `Ledger.transact` runs one plain function over them in one transaction,
 on the ledger's own thread, after checking that the caller still holds its leases. Every method takes
 and gives batches. Promises, proved by `tieline.testing.LedgerSuite`: all of a transaction or nothing
 of it survives a kill -9 and a power cut; a worker whose lease passed on is `Fenced` before it
@@ -332,7 +332,7 @@ class Notes(Protocol):
 
 
 class Stores(Protocol):
-    """All stores, inside one transaction. Only used within the function handed to `transact`."""
+    """All parts of the ledger, inside one transaction. Only used within the function handed to `transact`."""
 
     sources: Sources
     seen: Seen
@@ -352,7 +352,7 @@ class Stores(Protocol):
 
 
 class Ledger(Protocol):
-    """The stores of one landscape."""
+    """What must not be forgotten of one landscape, in its store."""
 
     url: str
     durable: bool
@@ -364,8 +364,8 @@ class Ledger(Protocol):
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
         """Run `work` in one transaction; it is safe on disk when this returns.
 
-        It sees one state of the stores, and nobody changes what it writes between its look and its write: where
-        somebody did, it is undone and run again. So `work` changes nothing but stores.
+        It sees one state of all parts, and nobody changes what it writes between its look and its write: where
+        somebody did, it is undone and run again. So `work` changes nothing else.
 
         Raises:
             Fenced: where a lease has passed on; nothing is changed.

@@ -109,7 +109,7 @@ def unpack(data: bytes) -> Batch:
 
 
 def pack_message(message: Message) -> bytes:
-    """One message as bytes, for the parked store."""
+    """One message as bytes, as it is parked."""
     return _encoder.encode(message)
 
 

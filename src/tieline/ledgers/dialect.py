@@ -1,4 +1,4 @@
-"""What two SQL dialects do differently, as one open connection; the stores are written over it once."""
+"""What two SQL dialects do differently, as one open connection; the parts of the ledger are written over it once."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence

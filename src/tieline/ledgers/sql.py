@@ -1,4 +1,4 @@
-"""All stores of the ledger port over one SQL connection."""
+"""All parts of the ledger over one SQL connection."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SqlStores:
-    """All stores over one connection; see `tieline.ledger.Stores`."""
+    """All parts over one connection; see `tieline.ledger.Stores`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -156,7 +156,7 @@ class ClaimedApplier:
         return await self._desk.ledger.transact(lambda s: s.held.get(target, entity, keys))
 
     def _recheck(self, stores: Stores, final: Settlement) -> None:
-        """What a message waits for may have come while it was on its way into the parked store."""
+        """What a message waits for may have come while it was on its way among the parked."""
         leg = self._desk.leg
         for row in final.parked:
             if row.waits_for is not None:

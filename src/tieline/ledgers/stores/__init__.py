@@ -1,1 +1,1 @@
-"""The stores of the ledger port in SQL, one idea a file, written once over a small dialect."""
+"""The parts of the ledger in SQL, one idea a file, written once over a small dialect."""

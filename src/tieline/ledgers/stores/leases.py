@@ -12,7 +12,7 @@ _FORGOTTEN_AFTER: Final = 86_400.0  # seconds after which a dead worker's row is
 
 
 class TakeOver(Exception):
-    """Leases are free, but who takes them here would see the stores as they were before their last holder's end."""
+    """Leases are free, but who takes them here would see the ledger as it was before their last holder's end."""
 
     def __init__(self, names: Sequence[str], owner: str, beats: Mapping[str, float]) -> None:
         super().__init__(names, owner)

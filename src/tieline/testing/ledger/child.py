@@ -22,7 +22,7 @@ def say(what: object) -> None:
 
 
 async def write(ledger: Ledger) -> None:
-    """Commit to several stores at once, and say each number once it is safe."""
+    """Commit to several parts at once, and say each number once it is safe."""
 
     def begin(stores: Stores) -> None:
         stores.channels.declare("c", 1, ["nobody"])

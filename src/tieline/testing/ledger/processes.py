@@ -104,7 +104,7 @@ def _take_over(stores: Stores) -> dict[str, int]:
 
 
 def _written(stores: Stores) -> dict[str, Any]:
-    """How far each store has come."""
+    """How far each part has come."""
     return {
         "note": stores.notes.get("n"),
         "seen": stores.seen.count("s"),

@@ -17,7 +17,7 @@ class Oops(Exception):
 
 
 def _everywhere(stores: Stores) -> None:
-    """Write into every store."""
+    """Write into every part."""
     stores.sources.put("shop.order", SourceState(counter=7))
     stores.seen.put("shop.order", [seen("a")])
     stores.seen.sweep_mark("shop.order", ["r"])
@@ -59,7 +59,7 @@ class Transactions(Suite):
         assert bench(lambda stores: ["what", "ever"]) == ["what", "ever"]
 
     def test_an_error_undoes_all_of_it(self, bench: Bench) -> None:
-        """Where the work raises, every store is as it was before, and the error comes through; leases may pass."""
+        """Where the work raises, every part is as it was before, and the error comes through; leases may pass."""
         before = bench(_all_there_is)
 
         def work(stores: Stores) -> None:
@@ -103,7 +103,7 @@ class Transactions(Suite):
         assert bench(_all_there_is) == before
 
     def test_another_worker_sees_it(self, bench: Bench, sharing: None) -> None:
-        """What one worker committed, another one reads, in all stores."""
+        """What one worker committed, another one reads, in all parts."""
         bench(_everywhere)
         assert bench.another()(_all_there_is) == bench(_all_there_is)
 

@@ -228,9 +228,9 @@ class Company:
             connection.close()
 
     @contextmanager
-    def busy(self, seed: int = 0) -> Iterator["Writer"]:
-        """Orders change as long as this lasts."""
-        writer = Writer(self.database("shop"), seed)
+    def busy(self, seed: int = 0, *, only_hot: bool = False) -> Iterator["Writer"]:
+        """Orders change as long as this lasts; with `only_hot` none comes or goes but the few hot ones."""
+        writer = Writer(self.database("shop"), seed, only_hot)
         thread = threading.Thread(target=writer.write, name="writer")
         thread.start()
         try:
@@ -243,9 +243,10 @@ class Company:
 class Writer:
     """A few hot orders get version after version; others come, change once or twice, and go."""
 
-    def __init__(self, database: Path, seed: int) -> None:
+    def __init__(self, database: Path, seed: int, only_hot: bool) -> None:
         self.ended = threading.Event()
         self._database = database
+        self._only_hot = only_hot
         self._random = random.Random(seed)
 
     def write(self) -> None:
@@ -258,9 +259,9 @@ class Writer:
                 connection.execute("BEGIN IMMEDIATE")
                 for _ in range(2):
                     change(connection, f"hot-{self._random.randrange(HOT)}")
-                if turn % 8 == 0:
+                if turn % 8 == 0 and not self._only_hot:
                     change(connection, f"cold-{_next(connection)}")
-                if turn % 24 == 0:
+                if turn % 24 == 0 and not self._only_hot:
                     self._change_cold(connection)
                 connection.execute("COMMIT")
         finally:

@@ -85,3 +85,27 @@ def test_a_delete_is_shown_as_such(known):
     states = {one["place"]: one["state"] for one in known.json("trace", "Order", "1001", "--json")}
     assert states["shop.order"] == "gone"
     assert states["office"] == "deleted"
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_what_was_dropped_before_it_was_ever_written_is_not_there(known, deleted):
+    """The target knows a version of it and has nothing: it is neither held nor deleted."""
+
+    def work(stores):
+        (held,) = stores.held.get("office", "Order", ["1001"])
+        stores.held.put("office", "Order", [replace(held, target_id=None, digest=b"", deleted=deleted)])
+
+    known.ledger(work)
+    states = {one["place"]: one["state"] for one in known.json("trace", "Order", "1001", "--json")}
+    assert states["office"] == "not there"
+
+
+def test_what_was_tried_and_never_written_is_no_place(known):
+    """A call that was refused leaves an empty row in held, which says nothing."""
+
+    def work(stores):
+        (held,) = stores.held.get("office", "Order", ["1001"])
+        stores.held.put("office", "Order", [replace(held, version=Version(0, 0), target_id=None, digest=b"")])
+
+    known.ledger(work)
+    assert "office" not in {one["place"] for one in known.json("trace", "Order", "1001", "--json")}

@@ -57,7 +57,7 @@ def trace(
         rows = {row.source: row for row in stores.held.get(held_in(landscape, target), name, [key])}
         rows |= {row.source: row for row in held_there.get(target, ())}
         late = {row.source for row in legs if row.target == target and stores.notes.get(late_note(row.leg, key))}
-        found += [_held(target, row, row.source in late) for row in rows.values()]
+        found += [_held(target, row, row.source in late) for row in rows.values() if row.version.counter or row.claim]
     return found
 
 
@@ -112,7 +112,7 @@ def _held(target: str, row: HeldRow, late: bool) -> Sighting:
     notes = [claimed, late and "written late once by a worker that had been taken over, and sent again"]
     return Sighting(
         place=target,
-        state="deleted" if row.deleted else "held",
+        state=_held_state(row),
         source=row.source,
         version=row.version,
         message_id=row.message_id.hex(),
@@ -120,6 +120,13 @@ def _held(target: str, row: HeldRow, late: bool) -> Sighting:
         their_id=row.target_id or "",
         note="; ".join(note for note in notes if note),
     )
+
+
+def _held_state(row: HeldRow) -> str:
+    """A first message that was dropped or filtered left nothing at the target, nor did a delete that took the row."""
+    if row.target_id is None and (row.deleted or not row.digest):
+        return "not there"
+    return "deleted" if row.deleted else "held"
 
 
 def content_of(message: Message) -> Any:

@@ -44,6 +44,21 @@ def test_every_command_has_help_of_its_own(name):
     assert "--help" in done.stdout
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_help_is_about_that_command(name):
+    """In the looks of `tieline --help`, and without what belongs to all commands."""
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+    assert "completion" not in shown
+    assert "╭" not in shown
+
+
+def test_the_commands_of_parked_have_a_line_each():
+    """Unbroken in a window of 80 columns."""
+    shown = CliRunner().invoke(app, ["parked", "--help"], env={"COLUMNS": "80"}).stdout
+    assert "replay  Try parked messages again." in shown
+    assert "..." not in shown.partition("Commands:")[2]
+
+
 def test_no_command_shows_the_help():
     """`tieline` alone is wrong use, and shows what there is."""
     done = CliRunner().invoke(app, [])

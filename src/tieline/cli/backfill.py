@@ -6,18 +6,18 @@ from typing import Annotated
 import typer
 
 from tieline.cli import running
-from tieline.cli.options import ProjectOption, VerboseOption, project_at
+from tieline.cli.options import ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import err, log_to_stderr
 from tieline.project.findings import meant
 from tieline.runner.plan import flows_behind
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 
 @app.command()
 def backfill(
-    flow: Annotated[str, typer.Argument(help="The flow whose targets get current values.")],
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow whose targets get current values.")],
     to: Annotated[str | None, typer.Option("--to", help="Only this system.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Write also what the target holds already.")] = False,
     project: ProjectOption = None,

@@ -7,13 +7,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from tieline.assembly import MAIN, close_all, ledger_to_read, open_buses, open_connectors
 from tieline.bus import Bus
-from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_path
-from tieline.cli.output import err, log_to_stderr, mistakes_table, out, print_json, table
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_path
+from tieline.cli.output import Listing, err, log_to_stderr, mistakes_listing, out, print_json
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Mistake, TielineError
 from tieline.landscape.status import LegStatus, unclaimed
@@ -23,7 +22,7 @@ from tieline.project.findings import meant
 from tieline.runner.exact import too_weak, unsure
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 _OK: Final = "ok"
 
@@ -169,22 +168,23 @@ async def _answer(connector: Connector, timeout: float) -> str:
 def _print(found: Checked) -> None:
     console = out()
 
-    def section(title: str, shown: Table) -> None:
+    def section(title: str, shown: Listing) -> None:
         console.print(Text(title, "bold"))
         console.print(shown)
         console.print()
 
     if found.mistakes:
-        section(f"{len(found.mistakes)} to correct", mistakes_table(found.mistakes, "red"))
+        section(f"{len(found.mistakes)} to correct", mistakes_listing(found.mistakes, "red"))
     if found.warnings:
-        section(f"{len(found.warnings)} to know", mistakes_table(found.warnings, "yellow"))
+        section(f"{len(found.warnings)} to know", mistakes_listing(found.warnings, "yellow"))
     if found.systems:
         answers = [
             (name, Text(answer, "green" if answer == _OK else "red")) for name, answer in found.systems.items()
         ]
-        section("Systems", table(["system", "answer"], answers))
+        section("Systems", Listing(["system", "answer"], answers))
     if found.unclaimed:
         rows = [(leg.leg, f"{leg.in_flight:,}", f"{sum(leg.parked.values()):,}") for leg in found.unclaimed]
-        section("Known to the ledger, claimed by no flow", table(["leg", "in flight", "parked"], rows))
+        unclaimed = Listing(["leg", "in flight", "parked"], rows, right=["in flight", "parked"])
+        section("Known to the ledger, claimed by no flow", unclaimed)
     if found.good:
         console.print(Text(f"{found.project} is good", "green"))

@@ -11,7 +11,9 @@ from typing import Annotated, Final
 
 import typer
 
-app = typer.Typer()
+from tieline.cli.options import command_app
+
+app = command_app()
 
 _TEMPLATE: Final = files("tieline.cli") / "scaffold"
 _ENDING: Final = ".txt"  # so that no tool takes a file of the template for a part of Tieline

@@ -18,6 +18,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other 
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, to stderr.")]
 
 
+def command_app(about: str | None = None) -> typer.Typer:
+    """The application of one command, or of several with `about` as their help, in the looks of `tieline --help`."""
+    return typer.Typer(help=about, no_args_is_help=about is not None, rich_markup_mode=None, add_completion=False)
+
+
 def project_at(path: Path | None) -> Project:
     """The project that `--project` names, or the nearest one at or above this folder.
 

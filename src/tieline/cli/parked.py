@@ -18,12 +18,11 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 import typer
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
 from tieline.assembly import ledger_to_read
-from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_at
-from tieline.cli.output import err, log_to_stderr, moment, out, print_json, table
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
+from tieline.cli.output import Listing, err, log_to_stderr, moment, out, print_json
 from tieline.entity import Entity
 from tieline.errors import Reject
 from tieline.landscape import waiting
@@ -37,15 +36,14 @@ from tieline.system import Landscape
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Look at messages that wait, and decide what becomes of them.")
+app = command_app("Look at messages that wait, and decide what becomes of them.")
 
 _AT_ONCE: Final = 1_000  # decisions in one commit
 
-RefArgument = Annotated[str, typer.Argument(help="The ref that `list --each` shows; or a leg or source, with KEY.")]
-OptionalRef = Annotated[
-    str | None, typer.Argument(help="The ref that `list --each` shows; or a leg or source, with KEY.")
-]
-KeyArgument = Annotated[str | None, typer.Argument(help="The key, where REF is a leg or a source.")]
+_REF: Final = typer.Argument(metavar="REF", help="The ref that `list --each` shows; or a leg or source, with KEY.")
+RefArgument = Annotated[str, _REF]
+OptionalRef = Annotated[str | None, _REF]
+KeyArgument = Annotated[str | None, typer.Argument(metavar="KEY", help="The key, where REF is a leg or a source.")]
 GroupOption = Annotated[str | None, typer.Option("--group", help="All of a group that `list` shows.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be decided, and decide nothing.")]
 
@@ -77,7 +75,7 @@ def list_(
 def show(
     ref: RefArgument, key: KeyArgument = None, project: ProjectOption = None, verbose: VerboseOption = False
 ) -> None:
-    """Print one parked message as JSON: why it waits, its envelope and its content."""
+    """Print one parked message as JSON. It says why it waits, and shows its envelope and its content."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
     row, sources = _read(landscape, lambda stores: (_one(stores, ref, key), waiting.of_sources(stores)))
@@ -96,7 +94,7 @@ def edit(
     project: ProjectOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Correct a parked message, in $EDITOR or with --set; it is checked against its entity, and then sent."""
+    """Correct a parked message, and send it. In $EDITOR or with --set; it is checked against its entity first."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
     row, entity = _read(landscape, lambda stores: _with_entity(landscape, stores, _one(stores, ref, key)))
@@ -125,7 +123,7 @@ def replay(
     project: ProjectOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Try parked messages again: one, a group, or all that wait for a person."""
+    """Try parked messages again. One, a group, or all that wait for a person."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
     rows = _read(landscape, lambda stores: _chosen(stores, ref, key, group, everything))
@@ -145,7 +143,7 @@ def drop(
     project: ProjectOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Let parked messages go, counted as dropped by a person: one, or a group."""
+    """Let parked messages go. One, or a group; they count as dropped by a person."""
     log_to_stderr(verbose=verbose, quiet=True)
     if not reason.strip():
         raise typer.BadParameter("say why, in a few words", param_hint="--reason")
@@ -309,8 +307,8 @@ def _typed(content: Any) -> bytes:
 # -- showing --------------------------------------------------------------------------------------------
 
 
-def _groups(found: Sequence[waiting.Group]) -> Table:
-    return table(
+def _groups(found: Sequence[waiting.Group]) -> Listing:
+    return Listing(
         ["group", "leg", "reason", "count", "since", "cause", "such as"],
         [
             (
@@ -325,11 +323,12 @@ def _groups(found: Sequence[waiting.Group]) -> Table:
             for one in found
         ],
         right=["count"],
+        long=["cause"],
     )
 
 
-def _each(found: Sequence[waiting.Waiting]) -> Table:
-    return table(
+def _each(found: Sequence[waiting.Waiting]) -> Listing:
+    return Listing(
         ["ref", "leg", "key", "version", "reason", "since", "tries", "next", "error"],
         [
             (
@@ -346,6 +345,7 @@ def _each(found: Sequence[waiting.Waiting]) -> Table:
             for one in found
         ],
         right=["tries"],
+        long=["next", "error"],
     )
 
 

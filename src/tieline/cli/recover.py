@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.table import Table
 
 from tieline.assembly import close_all, open_buses, open_connectors, open_ledger
 from tieline.bus import Bus
-from tieline.cli.options import FAILED, ProjectOption, VerboseOption, project_at
-from tieline.cli.output import counted, err, log_to_stderr, moment, out, table
+from tieline.cli.options import FAILED, ProjectOption, VerboseOption, command_app, project_at
+from tieline.cli.output import Listing, counted, err, log_to_stderr, moment, out
 from tieline.cli.running import strange_legs
 from tieline.errors import ConfigurationError
 from tieline.landscape.status import status as read_status
@@ -21,7 +20,7 @@ from tieline.runner.recovery import recover as go_on
 from tieline.runner.recovery import strangers
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 
 class _Opened(NamedTuple):
@@ -89,9 +88,9 @@ def _workers(stores: Stores) -> list[str]:
     return sorted(owner for name, owner in stores.leases.holders().items() if name.startswith("worker:"))
 
 
-def _sources(stores: Stores, plans: Sequence[SourcePlan]) -> Table:
+def _sources(stores: Stores, plans: Sequence[SourcePlan]) -> Listing:
     states = {plan.name: SourceState() for plan in plans} | stores.sources.all()
-    return table(
+    return Listing(
         ["source", "keys", "read last", "epoch"],
         [
             (name, f"{stores.seen.count(name):,}", moment(state.read_at), str(state.epoch))

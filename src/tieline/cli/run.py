@@ -6,17 +6,19 @@ from typing import Annotated
 import typer
 
 from tieline.cli import running
-from tieline.cli.options import ProjectOption, VerboseOption, project_at
+from tieline.cli.options import ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import log_to_stderr
 from tieline.project.findings import meant
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 
 @app.command()
 def run(
-    flows: Annotated[list[str] | None, typer.Argument(help="Only these flows. Left out: all.")] = None,
+    flows: Annotated[
+        list[str] | None, typer.Argument(metavar="FLOWS", help="Only these flows. Left out: all.")
+    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Read each source once, deliver what it gave, and end.")
     ] = False,

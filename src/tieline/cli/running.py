@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from tieline.assembly import close_all, open_buses, open_ledger
 from tieline.cli.options import FAILED, WAITS
-from tieline.cli.output import counted, err, out, table
+from tieline.cli.output import Listing, counted, err, out
 from tieline.landscape.status import LegStatus
 from tieline.landscape.status import status as read_status
 from tieline.runner import Runner
@@ -61,9 +60,10 @@ async def run(runner: Runner, *, once: bool) -> int:
     return WAITS if waits else 0
 
 
-def strange_legs(strange: Mapping[str, str]) -> Table:
+def strange_legs(strange: Mapping[str, str]) -> Listing:
     """What shows that a ledger is an older one."""
-    return table(["leg", "what shows"], [(Text(leg, "red"), what) for leg, what in strange.items()])
+    rows = [(Text(leg, "red"), what) for leg, what in strange.items()]
+    return Listing(["leg", "what shows"], rows, long=["what shows"])
 
 
 def calm_garbage_collector() -> None:

@@ -9,14 +9,14 @@ from rich.live import Live
 from rich.text import Text
 
 from tieline.assembly import ledger_to_read
-from tieline.cli.options import WAITS, JsonOption, ProjectOption, VerboseOption, project_at
-from tieline.cli.output import how_long, log_to_stderr, moment, out, print_json, table
+from tieline.cli.options import WAITS, JsonOption, ProjectOption, VerboseOption, command_app, project_at
+from tieline.cli.output import Listing, counted, how_long, log_to_stderr, moment, out, print_json
 from tieline.landscape.status import LegStatus, SourceStatus, Status
 from tieline.landscape.status import status as read_status
 from tieline.ledger import Ledger
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 
 @app.command()
@@ -87,7 +87,7 @@ async def _watch(landscape: Landscape) -> None:
 def _shown(now: Status, before: Status | None) -> Group:
     earlier = {} if before is None else {leg.leg: leg for leg in before.legs}
     elapsed = 0.0 if before is None else now.at - before.at
-    legs = table(
+    legs = Listing(
         [
             "leg",
             "way",
@@ -165,5 +165,6 @@ def _source_remarks(source: SourceStatus) -> list[Text]:
     if source.failure:
         found.append(Text(f"{source.source}: {source.failure}", "red"))
     if source.parked:
-        found.append(Text(f"{source.source}: {source.parked:,} records parked; see `tieline parked list`", "red"))
+        parked = counted(source.parked, "record")
+        found.append(Text(f"{source.source}: {parked} parked; see `tieline parked list`", "red"))
     return found

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from tieline.assembly import ledger_to_read, open_connectors
-from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, project_at
-from tieline.cli.output import err, log_to_stderr, moment, out, print_json, table
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
+from tieline.cli.output import Listing, err, log_to_stderr, moment, out, print_json
 from tieline.connector import HeldRow
 from tieline.entity import Entity
 from tieline.errors import TielineError
@@ -17,13 +17,13 @@ from tieline.landscape.trace import trace as read_trace
 from tieline.project.findings import meant
 from tieline.system import Landscape
 
-app = typer.Typer()
+app = command_app()
 
 
 @app.command()
 def trace(
-    entity: Annotated[str, typer.Argument(help="The entity, such as Order.")],
-    key: Annotated[str, typer.Argument(help="Its key, such as 1001; parts of a key are joined by /.")],
+    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="The entity, such as Order.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its key, such as 1001; parts of a key are joined by /.")],
     project: ProjectOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -38,7 +38,8 @@ def trace(
     if as_json:
         print_json(found)
     elif found:
-        out().print(table(["where", "state", "whose", "version", "at", "their id", "note"], map(_row, found)))
+        columns = ["where", "state", "whose", "version", "at", "their id", "note"]
+        out().print(Listing(columns, map(_row, found), long=["their id", "note"]))
     else:
         err().print(f"no system has shown {entity} {key!r}, and none has it from us")
     raise typer.Exit(0 if found else FAILED)

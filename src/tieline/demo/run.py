@@ -190,9 +190,17 @@ def _play(shop: Oscar, erp: Tryton, maintenance: Roundup, work: Path, once: bool
 
 
 def _table(proof: Proof) -> Table:
-    table = Table(title="Equal to the last decimal, none missing, none twice")
-    for column in ("what should be", "", "", "what is", "", "", "verdict"):
-        table.add_column(column)
+    table = Table(
+        title="Equal to the last decimal, none missing, none twice",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for heading in ("what should be", "what is"):
+        table.add_column(heading)
+        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("", justify="right", no_wrap=True)
+    table.add_column("verdict")
     for one in proof.comparisons:
         cells: list[str] = []
         for side in (one.left, one.right):

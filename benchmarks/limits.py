@@ -78,7 +78,7 @@ def bare(dsn: str, count: int, version: int, file: Path | None = None) -> float:
         while page := list(islice(records, BATCH)):
             entities = [to_order(record) for record in page]
             digests = [hashlib.blake2b(encode(entity), digest_size=16).digest() for entity in entities]
-            known = dict(
+            known: dict[str, bytes] = dict(
                 target.execute(
                     f"select key, digest from {TARGET}.held where key = any(%s)", [[e.number for e in entities]]
                 ).fetchall()

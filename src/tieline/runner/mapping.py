@@ -13,7 +13,7 @@ from tieline.entity import Entity, digest, encode, key_of, prove, subject_of
 from tieline.errors import Reject, TielineError
 from tieline.ledger import SeenRow
 from tieline.runner.plan import SourcePlan
-from tieline.runner.raised import raised
+from tieline.runner.raised import placed, raised
 
 _encoder: Final = msgspec.json.Encoder(decimal_format="string", order="deterministic", enc_hook=repr)
 
@@ -126,7 +126,7 @@ def _leave_out_unfit(plan: SourcePlan, records: Mapping[str, Record], result: Ma
 
 
 def _failure(record_id: str, record: Record, error: Exception) -> Failure:
-    shown = str(error) if isinstance(error, TielineError) else f"the mapping {raised(error)}"
+    shown = placed(error) if isinstance(error, TielineError) else f"the mapping {raised(error)}"
     return Failure(record_id, _bytes_of(record), shown)
 
 

@@ -119,6 +119,18 @@ def end_and_judge(cell: Cell, company: Company, crew: Crew, cut_off: Calls) -> N
     judge(cell.name, company, crew, cut_off, confirmed=cell.steps)
 
 
+def killed_and_judged(cell: Cell, company: Company) -> None:
+    """Users work while each of the cell's kills happens; then one worker finishes the work, and it is judged."""
+    company.found()
+    try:
+        with Crew(company) as crew:
+            with company.busy():
+                cut_off = kill_all(cell, company, crew)
+            end_and_judge(cell, company, crew, cut_off)
+    finally:
+        company.close_desk()
+
+
 def test_every_place_is_killed_three_times_on_each_way_and_kind_of_target_that_has_it():
     """What runs in CI, counted from the plans."""
     planned = Counter(gap for cell in CELLS for gap, times in cell.kills.items() for _ in range(times))
@@ -133,15 +145,7 @@ def test_every_place_is_killed_three_times_on_each_way_and_kind_of_target_that_h
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_a_kill_at_any_place_loses_nothing_and_repeats_nothing(cell, tmp_path):
     """Whatever is killed wherever: each version arrives in order, once, and the end is the source's."""
-    company = Company(tmp_path, cell.targets, cell.via, engine=cell.engine, steps=cell.steps)
-    company.found()
-    try:
-        with Crew(company) as crew:
-            with company.busy():
-                cut_off = kill_all(cell, company, crew)
-            end_and_judge(cell, company, crew, cut_off)
-    finally:
-        company.close_desk()
+    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, engine=cell.engine, steps=cell.steps))
 
 
 @pytest.mark.parametrize("via", ["bus", "direct"] if LONG else ["bus"])
@@ -176,12 +180,4 @@ def test_kills_with_the_ledger_in_postgresql(postgresql_database, tmp_path):
     """The same with the ledger in PostgreSQL, whose server outlives the worker's open transaction."""
     kills = dict.fromkeys((Gap.PUBLISHED, *IN_SQL, *IN_REST, Gap.MOVED), 1)
     cell = Cell("bus in PostgreSQL, SQL and REST", "bus", ("books", "desk"), kills)
-    company = Company(tmp_path, cell.targets, cell.via, store=postgresql_database)
-    company.found()
-    try:
-        with Crew(company) as crew:
-            with company.busy():
-                cut_off = kill_all(cell, company, crew)
-            end_and_judge(cell, company, crew, cut_off)
-    finally:
-        company.close_desk()
+    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, store=postgresql_database))

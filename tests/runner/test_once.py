@@ -15,6 +15,17 @@ from tieline.runner.requests import Request, ask
 from tieline.testing import Trial
 
 
+async def leave_a_pause_behind(company: Company, trial: Trial) -> None:
+    """A worker pauses its leg, whose target is down, and dies; then the target is well again."""
+    worker = trial.start()
+    company.scene.store("erp").failure = Unavailable("no answer")
+    order(company, "1", 1)
+    await asyncio.sleep(5)
+    worker.crash()
+    company.scene.store("erp").failure = None
+    await asyncio.sleep(5)
+
+
 @in_virtual_time
 async def test_once_ends_beside_a_worker_whose_leg_is_paused_and_says_so() -> None:
     company = Company(erp=MERGING)
@@ -41,13 +52,7 @@ async def test_a_pause_that_a_dead_worker_left_behind_is_cleared_by_who_takes_it
     company = Company(erp=MERGING)
     company.scene.flow(Order, "shop", "erp")
     async with Trial(company.scene.landscape()) as trial:
-        first = trial.start()
-        company.scene.store("erp").failure = Unavailable("no answer")
-        order(company, "1", 1)
-        await asyncio.sleep(5)
-        first.crash()
-        company.scene.store("erp").failure = None
-        await asyncio.sleep(5)
+        await leave_a_pause_behind(company, trial)
         report = await trial.once()
         assert report.paused == {}
         assert sales(company) == {"1": (1, "")}
@@ -68,13 +73,7 @@ def test_a_pause_that_nobody_who_lives_stands_behind_keeps_no_run_from_trying(
         company = Company(erp=MERGING)
         company.scene.flow(Order, "shop", "erp")
         async with Trial(company.scene.landscape()) as trial:
-            first = trial.start()
-            company.scene.store("erp").failure = Unavailable("no answer")
-            order(company, "1", 1)
-            await asyncio.sleep(5)
-            first.crash()
-            company.scene.store("erp").failure = None
-            await asyncio.sleep(5)
+            await leave_a_pause_behind(company, trial)
             monkeypatch.setattr(Leg, "_hold", slow)
             report = await trial.once()
             assert report.paused == {}

@@ -1,6 +1,8 @@
 """After `tieline recover` an older ledger is one to go on from: targets end as the source, and the books add up."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 
@@ -83,6 +85,39 @@ async def lose(company: Company, trial: Trial) -> bytes:
     shop.drop("orders", "come and gone")
     trial.restore(backup)
     return backup
+
+
+async def backed_up(trial: Trial) -> tuple[Worker, bytes]:
+    """A worker does what there is to do. Gives it, and a back-up of the ledger as it is then."""
+    worker = trial.start("lost")
+    await trial.settle()
+    return worker, trial.ledger.back_up()
+
+
+async def recover_from(trial: Trial, backup: bytes) -> None:
+    """The ledger of the back-up is recovered, and a worker goes on with it."""
+    trial.restore(backup)
+    await trial.recover()
+    trial.start("found")
+
+
+@asynccontextmanager
+async def settled_since_the_back_up(company: Company) -> AsyncIterator[tuple[Trial, bytes]]:
+    """Order 1 was parked at the back-up that this gives; a person settled it since, and it was delivered."""
+    refused = {"1"}
+
+    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
+        return Reject("not yet") if change.key in refused else None
+
+    async with Trial(company.scene.landscape(), spoil=spoil) as trial:
+        order(company, "1", 1)
+        worker, backup = await backed_up(trial)
+        refused.clear()
+        await trial.decide(await only_row(trial), "replay")
+        await trial.settle()
+        await worker.stop()
+        assert sales(company) == {"1": (1, "")}
+        yield trial, backup
 
 
 async def goes_on(company: Company, trial: Trial) -> None:
@@ -212,9 +247,7 @@ def test_a_worker_of_the_lost_time_that_thaws_is_refused(place: str) -> None:
         async with Trial(company.scene.landscape(), faults=faults) as trial:
             history = sales_history(company, trial)
             order(company, "1", 1)
-            worker = trial.start("lost")
-            await trial.settle()
-            backup = trial.ledger.back_up()
+            worker, backup = await backed_up(trial)
             await worker.stop()
             trial.start("frozen")
             order(company, "1", 2)
@@ -276,9 +309,7 @@ def test_events_that_were_under_way_at_the_back_up_arrive_once_and_in_order(
             erp.failure = None
             shop.contents.tables.pop("payments")  # they are shown no more
             pay(company, 4)
-            trial.restore(backup)
-            await trial.recover()
-            trial.start("found")
+            await recover_from(trial, backup)
             await asyncio.sleep(100)
             await trial.settle(LIMIT)
             assert receipts(company, "erp")[:4] == ["p1", "p2", "p3", "p4"]
@@ -293,16 +324,12 @@ async def test_of_a_target_that_cannot_be_asked_a_person_is_asked_but_only_about
     cannot_be_asked(company)
     async with Trial(company.scene.landscape()) as trial:
         order(company, "known", 1)
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         order(company, "forgotten", 1)
         order(company, "known", 2)
         await trial.settle()
         await worker.stop()
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await asyncio.sleep(2 * company.scene.settling)
         assert sales(company) == {"known": (2, ""), "forgotten": (1, "")}
         row = await only_row(trial)
@@ -364,23 +391,8 @@ def test_a_ledger_that_begins_anew_is_one_to_go_on_from(kind: Kind) -> None:
 @in_virtual_time
 async def test_what_was_parked_at_the_back_up_and_settled_since_needs_nobody_again() -> None:
     company = company_of(SQL)
-    refused = {"1"}
-
-    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
-        return Reject("not yet") if change.key in refused else None
-
-    async with Trial(company.scene.landscape(), spoil=spoil) as trial:
-        order(company, "1", 1)
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
-        refused.clear()
-        await trial.decide(await only_row(trial), "replay")
-        await trial.settle()
-        await worker.stop()
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+    async with settled_since_the_back_up(company) as (trial, backup):
+        await recover_from(trial, backup)
         await trial.settle()
         assert await trial.parked() == []
         assert sales(company) == {"1": (1, "")}
@@ -407,9 +419,7 @@ def test_a_call_in_doubt_at_the_back_up_is_asked_about(via: str) -> None:
             cut = False
             await trial.settle()
             await worker.stop()
-            trial.restore(backup)
-            await trial.recover()
-            trial.start("found")
+            await recover_from(trial, backup)
             await trial.settle()
             assert sales(company) == {"1": (1, "")}
             assert not history.doubles
@@ -427,18 +437,14 @@ def test_what_a_process_makes_is_made_and_given_again(kind: Kind) -> None:
         async with Trial(company.scene.landscape()) as trial:
             order(company, "1", 3)
             order(company, "2", 3)
-            worker = trial.start("lost")
-            await trial.settle()
-            backup = trial.ledger.back_up()
+            worker, backup = await backed_up(trial)
             order(company, "1", 4)
             order(company, "2", 1)
             order(company, "3", 3)
             await trial.settle()
             await worker.stop()
             order(company, "1", 3)
-            trial.restore(backup)
-            await trial.recover()
-            trial.start("found")
+            await recover_from(trial, backup)
             await trial.settle(LIMIT)
             await asyncio.sleep(5)
             bills = [(b["reference"], int(b["total"])) for b in company.scene.store("erp").rows("bills").values()]
@@ -469,9 +475,7 @@ async def test_what_must_not_change_once_it_is_complete_is_let_stand() -> None:
 
     async with Trial(company.scene.landscape(), spoil=spoil) as trial:
         order(company, "known", 1)
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         order(company, "forgotten", 1)
         await trial.settle()
         await worker.stop()
@@ -496,9 +500,7 @@ async def test_what_went_meanwhile_goes_at_once_and_not_with_the_next_sweep() ->
         backup = trial.ledger.back_up()
         await worker.stop()
         company.scene.store("shop").drop("orders", "1")
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await asyncio.sleep(3)
         assert sales(company) == {"2": (1, "")}
 
@@ -525,25 +527,9 @@ async def test_everything_is_given_anew_where_nobody_sweeps() -> None:
 @in_virtual_time
 async def test_what_the_ledger_never_knew_delivered_is_deleted_all_the_same() -> None:
     company = company_of(CREATING)
-    refused = {"1"}
-
-    def spoil(system: str, resource: str, change: Change) -> TielineError | None:
-        return Reject("not yet") if change.key in refused else None
-
-    async with Trial(company.scene.landscape(), spoil=spoil) as trial:
-        order(company, "1", 1)
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
-        refused.clear()
-        await trial.decide(await only_row(trial), "replay")
-        await trial.settle()
-        await worker.stop()
-        assert sales(company) == {"1": (1, "")}
+    async with settled_since_the_back_up(company) as (trial, backup):
         company.scene.store("shop").drop("orders", "1")
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await trial.settle()
         assert sales(company) == {}
         assert (await books(trial))[2] == 0
@@ -554,17 +540,13 @@ async def test_nothing_is_called_while_a_call_of_the_lost_time_may_land() -> Non
     company = company_of(CREATING)
     async with Trial(company.scene.landscape()) as trial:
         order(company, "1", 1)
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         trial.late = lambda system, resource: 0.8 * company.scene.settling
         order(company, "2", 1)
         await asyncio.sleep(3)
         trial.late = lambda system, resource: 0.0
         await worker.stop()
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await trial.settle()
         await asyncio.sleep(company.scene.settling)
         assert sales(company) == {"1": (1, ""), "2": (1, "")}
@@ -575,15 +557,11 @@ async def test_nothing_is_called_while_a_call_of_the_lost_time_may_land() -> Non
 async def test_a_change_that_comes_with_what_was_read_again_makes_nothing_twice() -> None:
     company = company_of(CREATING)
     async with Trial(company.scene.landscape()) as trial:
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         order(company, "1", 1)
         await trial.settle()
         await worker.stop()
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await asyncio.sleep(3)  # read again, and not delivered yet
         order(company, "1", 2)
         await trial.settle()
@@ -595,15 +573,11 @@ async def test_a_change_that_comes_with_what_was_read_again_is_in_doubt_where_no
     company = company_of(CREATING)
     cannot_be_asked(company)
     async with Trial(company.scene.landscape()) as trial:
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         order(company, "1", 1)
         await trial.settle()
         await worker.stop()
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await asyncio.sleep(3)
         order(company, "1", 2)
         await asyncio.sleep(2 * company.scene.settling)
@@ -618,16 +592,12 @@ async def test_a_change_that_comes_with_what_was_read_again_is_in_doubt_where_no
 async def test_what_came_and_went_unseen_and_comes_again_is_not_made_twice() -> None:
     company = company_of(CREATING)
     async with Trial(company.scene.landscape()) as trial:
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         order(company, "1", 1)
         await trial.settle()
         await worker.stop()
         company.scene.store("shop").drop("orders", "1")
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await trial.settle()
         order(company, "1", 2)
         await trial.settle()
@@ -652,9 +622,7 @@ async def test_a_target_does_not_go_back_to_what_waited_at_the_back_up() -> None
         await trial.settle()
         await worker.stop()
         order(company, "1", 4)
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await trial.settle()
         assert out_of_order([1, 2, 3, 4], history.of("1")) is None
         await books(trial)
@@ -668,18 +636,14 @@ async def test_what_waits_for_a_reference_after_a_recovery_does_not_pass_for_new
     shop, erp = company.scene.store("shop"), company.scene.store("erp")
     referring = {"number": "1", "total": Decimal(1), "customer": "a@b"}
     async with Trial(company.scene.landscape()) as trial:
-        worker = trial.start("lost")
-        await trial.settle()
-        backup = trial.ledger.back_up()
+        worker, backup = await backed_up(trial)
         shop.put("customers", {"email": "a@b", "name": "A"}, id="email")
         shop.put("orders", referring, id="number")
         await trial.settle()
         await worker.stop()
         shop.drop("customers", "a@b")
         erp.drop("parties", "1")
-        trial.restore(backup)
-        await trial.recover()
-        trial.start("found")
+        await recover_from(trial, backup)
         await asyncio.sleep(2 * company.scene.settling)
         assert (await only_row(trial)).reason is Reason.REFERENCE
         shop.put("orders", referring | {"total": Decimal(2)}, id="number")

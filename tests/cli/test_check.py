@@ -10,9 +10,16 @@ def change(shop, old: str, new: str, path: str = "tieline.toml") -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
+def line_of(shop, section: str) -> str:
+    lines = (shop.folder / "tieline.toml").read_text().splitlines()
+    return f"tieline.toml:{lines.index(section) + 1}"
+
+
 def test_a_good_project_is_good(shop):
     """Every system answers, nothing is made, nothing is claimed by nobody."""
-    assert "corner-shop is good" in shop("check").stdout
+    shown = shop("check")
+    assert "corner-shop is good" in shown.stdout
+    assert shown.stderr == "", "what is a progress on a terminal is nothing elsewhere"
     found = shop.json("check", "--json")
     assert found == {
         "project": "corner-shop",
@@ -77,7 +84,7 @@ def test_a_flow_that_asks_for_what_a_connector_cannot_do(shop):
     change(shop, 'Table("orders", key="number")', 'Table("orders", key="number", writes=False)', "adapters/office.py")
     (mistake,) = shop.json("check", "--offline", "--json", code=1)["mistakes"]
     assert mistake["what"] == "office cannot write 'orders'"
-    assert mistake["where"] == "flow orders"
+    assert mistake["where"] == f"{line_of(shop, '[flows.orders]')} (flow orders)"
 
 
 EXACT = "is exact, but {} acknowledges before its data is on disk"
@@ -96,7 +103,8 @@ def test_an_exact_flow_is_refused_where_a_power_cut_would_take_messages_away(sho
     change(shop, "[tieline]", table)
     change(shop, 'via        = "direct"', 'via        = "bus"')
     (mistake,) = shop.json("check", "--json", code=1)["mistakes"]
-    assert (mistake["where"], mistake["what"]) == ("flow orders", EXACT.format(weak))
+    assert mistake["where"] == f"{line_of(shop, '[flows.orders]')} (flow orders)"
+    assert mistake["what"] == EXACT.format(weak)
     assert mistake["remedy"].startswith(f"use a {kind} of sqlite:/// or postgresql://")
     assert 'or say robustness = "standard"' in mistake["remedy"]
 
@@ -108,7 +116,7 @@ def test_an_exact_flow_to_a_target_that_nobody_can_ask_is_told(shop):
         shop, 'Table("orders", key="number")', 'Table("orders", key="number", numbered=True)', "adapters/office.py"
     )
     (warning,) = shop.json("check", "--offline", "--json")["warnings"]
-    assert warning["where"] == "flow orders"
+    assert warning["where"] == f"{line_of(shop, '[flows.orders]')} (flow orders)"
     assert "a call for 'orders' that was cut off, nobody can ask office" in warning["what"]
     assert "match=" in warning["remedy"]
     change(
@@ -130,7 +138,7 @@ def test_settings_that_cannot_work_are_mistakes(shop):
     """What a connector refuses when it is opened is told beside the rest."""
     change(shop, '"sqlite:///office.db"', '"oracle://office"')
     (mistake,) = shop.json("check", "--json", code=1)["mistakes"]
-    assert mistake["where"] == "systems.office"
+    assert mistake["where"] == f"{line_of(shop, '[systems.office]')} (systems.office)"
 
 
 def test_warnings_are_shown_and_do_not_fail(shop):

@@ -86,6 +86,8 @@ async def _checked(project: Project, offline: bool) -> Checked:
         for connector in connectors.values():
             await connector.close()
         await close_all(buses, ledger)
+    found.mistakes = [project.located(mistake) for mistake in found.mistakes]
+    found.warnings = [project.located(warning) for warning in found.warnings]
     return found
 
 
@@ -135,7 +137,9 @@ async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) ->
     """Each system's answer, asked at the same time, and the mistakes that only a system can see."""
     answers: dict[str, str] = {}
     mistakes: list[Mistake] = []
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err(), transient=True) as progress:
+    console = err()
+    shown = SpinnerColumn(), TextColumn("{task.description}")
+    with Progress(*shown, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"asking {', '.join(connectors)}")
 
         async def ask(name: str, connector: Connector) -> None:

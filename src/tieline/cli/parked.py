@@ -231,7 +231,8 @@ async def _decide(
     each = max(1, min(_AT_ONCE, int(rate))) if rate else _AT_ONCE
     changed: list[ParkedRow] = []
     try:
-        with Progress(console=err(), transient=True) as progress:
+        console = err()
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(decision, total=len(rows))
             for start in range(0, len(rows), each):
                 part = rows[start : start + each]

@@ -25,6 +25,7 @@ from tieline.system import Landscape, System
 __all__ = ["PROJECT_FILE", "Mastery", "Project", "find", "load", "read"]
 
 _MOST_BYTES: Final = 4_000_000
+_NAMED: Final = (("buses", "buses.{}"), ("systems", "systems.{}"), ("flows", "flow {}"))
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -33,13 +34,22 @@ class Project:
     """A landscape as its project declares it, with what was noticed and what only people need.
 
     `warnings` are allowed, and seldom meant; `mastery` says by entity who is right where systems
-    feed each other; `process_owners` are by process.
+    feed each other; `process_owners` are by process; `places` tell file and line of what mistakes
+    that show later speak of, such as `systems.shop` or `flow orders`.
     """
 
     landscape: Landscape
     warnings: tuple[Mistake, ...] = ()
     mastery: Mapping[str, Mastery] = field(default_factory=dict)
     process_owners: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def located(self, mistake: Mistake) -> Mistake:
+        """The mistake with file and line, where it speaks of a section of the project file."""
+        for name, place in self.places.items():
+            if mistake.where == name or mistake.where.startswith((f"{name}.", f"{name}:")):
+                return Mistake(f"{place} ({mistake.where})", mistake.what, mistake.remedy)
+        return mistake
 
 
 def find(start: Path) -> Path | None:
@@ -130,7 +140,15 @@ def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Projec
         flows=flows,
         entities=entities or {},
     )
-    return Project(landscape=landscape, warnings=findings.warnings, mastery=mastery, process_owners=owners)
+    return Project(
+        landscape=landscape,
+        warnings=findings.warnings,
+        mastery=mastery,
+        process_owners=owners,
+        places={
+            name.format(one): str(table.place()) for section, name in _NAMED for one, table in top.tables(section)
+        },
+    )
 
 
 def _processes(

@@ -8,12 +8,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.connectors.demo_systems import named_or_started
 from yarl import URL
 
 from tieline.connector import Change, Page
 from tieline.connectors.rest import Link, NextUrl, Offset, Resource, Rest, RestConnector, tail
-from tieline.demo.system import default_home
-from tieline.demo.systems import Oscar, company, running
+from tieline.demo.systems import Oscar
 from tieline.errors import AccessRefused, Hold
 from tieline.settings import Secret, SystemSettings
 
@@ -25,15 +25,8 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module", autouse=True)
 def _oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The shop that TIELINE_TEST_OSCAR names (http://user:password@127.0.0.1:23100), or the demo's own."""
-    if NAME in os.environ:
+    with named_or_started(NAME, Oscar, tmp_path_factory.mktemp("demo")):
         yield
-        return
-    systems = company(default_home(), tmp_path_factory.mktemp("demo"))
-    (shop,) = (system for system in systems if isinstance(system, Oscar))
-    with running([shop], lambda system, text, done: None), pytest.MonkeyPatch.context() as patch:
-        patch.setenv(NAME, str(URL(shop.url).with_user(shop.access.user).with_password(shop.access.password)))
-        yield
-    shop.forget()
 
 
 def shop_url() -> URL:

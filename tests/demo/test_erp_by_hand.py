@@ -21,35 +21,37 @@ def order(key: str, *lines: tuple[str, int, str]) -> Document:
     return Document(key=key, lines=exact, customers=frozenset({"somebody@customers.example"}))
 
 
-def test_orders_copied_by_hand_satisfy_the_oracle_and_damage_does_not(shop: Any, erp: Any, clerk: Any) -> None:
+def test_orders_copied_by_hand_satisfy_the_oracle_and_damage_does_not(
+    shop: Any, erp: Any, erp_file: Path, clerk: Any
+) -> None:
     """Copied exactly, everything agrees to the last cent; then each kind of damage is named with its order."""
     asyncio.run(place_orders(shop.url, 6, chance=6))
     orders = list(shop_orders(shop.database))
     assert len(orders) == 6
     sales, _ = clerk.copy(orders)
-    found = prove(shop.database, erp.database)
+    found = prove(shop.database, erp_file)
     assert found.holds, str(found)
     assert found.comparisons[0].left.sums == found.comparisons[0].right.sums == found.comparisons[1].right.sums
 
     victim = orders[0].key
     (line, *_) = erp.do("sale.line", "search", [["sale", "=", sales[0]]], 0, 1, None)
     erp.do("sale.line", "write", [line], {"unit_price": Decimal("0.01")})
-    sold, billed = prove(shop.database, erp.database).comparisons
+    sold, billed = prove(shop.database, erp_file).comparisons
     assert set(sold.different) == {victim}
     assert "total" in sold.different[victim]
     assert billed.agrees
 
     clerk.invoice(orders[1])
-    _, billed = prove(shop.database, erp.database).comparisons
+    _, billed = prove(shop.database, erp_file).comparisons
     assert billed.duplicate == (f"ERP invoices {orders[1].key}",)
     assert not billed.agrees
 
     clerk.copy([order("NOBODY-1", ("P-1", 1, "20.90"))])
-    sold, billed = prove(shop.database, erp.database).comparisons
+    sold, billed = prove(shop.database, erp_file).comparisons
     assert sold.extra == billed.extra == ("NOBODY-1",)
 
 
-def test_the_bi_is_compared_when_given(shop: Any, erp: Any, clerk: Any, tmp_path: Path) -> None:
+def test_the_bi_is_compared_when_given(shop: Any, erp: Any, erp_file: Path, clerk: Any, tmp_path: Path) -> None:
     """The BI's orders and invoices, by the ERP's number or its reference, must be there to the cent."""
     if not (orders := list(shop_orders(shop.database))):
         asyncio.run(place_orders(shop.url, 3, chance=7))
@@ -64,7 +66,7 @@ def test_the_bi_is_compared_when_given(shop: Any, erp: Any, clerk: Any, tmp_path
         database.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
         rows = [(i["number"], str(i["total_amount"]), "EUR") for i in invoices]
         database.executemany("INSERT INTO invoices VALUES (?, ?, ?)", rows)
-    _, _, in_orders, in_invoices = prove(shop.database, erp.database, None, bi).comparisons
+    _, _, in_orders, in_invoices = prove(shop.database, erp_file, None, bi).comparisons
     assert in_orders.agrees, str(in_orders)
     assert in_invoices.agrees, str(in_invoices)
 
@@ -72,7 +74,7 @@ def test_the_bi_is_compared_when_given(shop: Any, erp: Any, clerk: Any, tmp_path
         database.execute("UPDATE invoices SET total = total + 0.001 WHERE number = ?", (invoices[0]["number"],))
         database.execute("DELETE FROM orders WHERE number = ?", (orders[0].key,))
     database.close()
-    _, _, in_orders, in_invoices = prove(shop.database, erp.database, None, bi).comparisons
+    _, _, in_orders, in_invoices = prove(shop.database, erp_file, None, bi).comparisons
     assert in_orders.missing == (orders[0].key,)
     assert list(in_invoices.different) == [invoices[0]["number"]]
 

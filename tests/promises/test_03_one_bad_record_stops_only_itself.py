@@ -9,7 +9,17 @@ import pytest
 from tests.connectors.sql_databases import Database
 from tests.promises.checks import BOOKS, LOST, POINTS, STUCK, AtPoint, settled, until
 from tests.promises.once import run_once
-from tests.runner.cells import bad_notes, edited, only_row, order, pay, receipts, run_in_virtual_time, sales
+from tests.runner.cells import (
+    bad_notes,
+    edited,
+    in_virtual_time,
+    only_row,
+    order,
+    pay,
+    receipts,
+    run_in_virtual_time,
+    sales,
+)
 from tests.runner.company import CREATING, SQL, Company, Customer, Kind, Order, Payment
 
 from tieline.adapter import Adapter
@@ -111,6 +121,26 @@ def test_events_of_a_subject_wait_in_order_behind_a_bad_one_and_other_subjects_d
 
     for decision in ("drop", "replay"):
         run_in_virtual_time(lambda decision=decision: check(decision))
+
+
+@in_virtual_time
+async def test_a_bad_record_that_changes_and_stays_bad_is_shown_as_it_is_now() -> None:
+    """A person looks at the newest reason and content, not at what was wrong with it first."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp")
+    shop = company.scene.store("shop")
+    async with Trial(company.scene.landscape()) as trial:
+        shop.put("orders", {"number": "1", "total": 60.5}, id="number")
+        trial.start()
+        await trial.settle()
+        shop.put("orders", {"number": "1", "total": "much"}, id="number")
+        await trial.settle()
+        (row,) = await trial.parked()
+        assert "'much'" in row.error
+        assert b"much" in row.message
+        order(company, "1", 1)
+        await trial.settle()
+        assert await trial.parked() == []
 
 
 # -- decisions -------------------------------------------------------------------------------------------

@@ -451,7 +451,7 @@ class Reader:
             stores.seen.put(name, list(changes.rows.values()))
             self._publisher.keep(stores, plan, batches)
             if parked:
-                stores.parked.put(parked)
+                _park_as_read(stores, parked)
             if healing:
                 rows = stores.parked.by_key(name, list(healthy))
                 stores.parked.remove(name, [(row.key, row.message_id) for row in rows])
@@ -584,3 +584,15 @@ async def _ahead(pages: AsyncIterator[Page]) -> AsyncIterator[Page]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _park_as_read(stores: Stores, rows: Sequence[ParkedRow]) -> None:
+    """Park records as they are now: a bad record that is bad in another way takes the place of what it was.
+
+    A record has no version of its own, so the store cannot tell which of the two is newer.
+    """
+    read = {row.key: row.message_id for row in rows}
+    before = stores.parked.by_key(rows[0].leg, list(read))
+    changed = [(row.key, row.message_id) for row in before if row.message_id != read[row.key] and not row.decision]
+    stores.parked.remove(rows[0].leg, changed)
+    stores.parked.put(rows)

@@ -6,8 +6,9 @@ returns as written is written; it keeps the order of changes within a key; it ho
 page in memory; it raises `Unavailable` for outages and `AccessRefused` for refused credentials.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -152,6 +153,30 @@ class TargetTransaction(Protocol):
         """Set the leg's fence rows. May wait as `keep` may."""
 
 
+_guard: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("guard", default=None)
+
+
+@contextmanager
+def guarding(guard: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Have `guard` asked before each call that is made in here to change something."""
+    token = _guard.set(guard)
+    try:
+        yield
+    finally:
+        _guard.reset(token)
+
+
+async def before_call() -> None:
+    """Whether a call that changes something may still begin: this worker may have stood still meanwhile.
+
+    Raises:
+        Fenced: where another one has taken over; then nothing more is sent.
+    """
+    guard = _guard.get()
+    if guard is not None:
+        await guard()
+
+
 class Connector(Protocol):
     """A connection to one system. Every method may raise `Unavailable` or `AccessRefused`."""
 
@@ -179,7 +204,10 @@ class Connector(Protocol):
         """The records with these ids (or with these values of the field `by`), in order, None where there is none."""
 
     async def write(self, resource: str, changes: Sequence[Change]) -> list[Result]:
-        """Write outside a transaction: one result per change, in order; outages stand in the results."""
+        """Write outside a transaction: one result per change, in order; outages stand in the results.
+
+        Where this makes several calls, `before_call()` is awaited before each.
+        """
 
     async def call(self, resource: str, action: str, target_ids: Sequence[str]) -> list[Result]:
         """Run an action, such as a document's next step, on rows; one result each."""

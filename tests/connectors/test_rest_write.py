@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from tests.connectors.rest_server import Cutting, Server, answering, half_a_body, never, serving
 
-from tieline.connector import Capabilities, Change, Result
+from tieline.connector import Capabilities, Change, Result, guarding
 from tieline.connectors.rest import Resource, Rest, RestConnector
 from tieline.errors import (
     AccessRefused,
     ConfigurationError,
+    Fenced,
     InDoubt,
     Reject,
     RetryLater,
@@ -94,6 +95,23 @@ def test_what_is_new_is_created_and_what_is_there_is_updated(shop: Server) -> No
     again = write(shop, change("N2", total=7), change("new", total=8))
     assert [result.target_id for result in again] == ["2", "3"]
     assert len(shop.rows) == 3
+
+
+def test_nothing_is_sent_any_more_once_another_worker_has_taken_over(shop: Server) -> None:
+    """Each call asks right before it begins; looking up asks nobody."""
+    asked = 0
+
+    async def guard() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 5:
+            raise Fenced("leg:orders>shop|direct/0 has passed to another worker")
+
+    with guarding(guard):
+        results = write(shop, *(change(f"N{n}") for n in range(20)), limits=Limits(at_once=4))
+    assert errors(results).count(None) == shop.count("POST") == 5
+    assert errors(results).count(Fenced) == 15
+    assert asked <= 9
 
 
 def test_two_records_there_for_one_match_are_named(shop: Server) -> None:

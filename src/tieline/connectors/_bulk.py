@@ -6,12 +6,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from tieline.connector import Change, Result
-from tieline.errors import AccessRefused, Hold, InDoubt, Reject, RetryLater, TielineError, Unavailable
+from tieline.errors import AccessRefused, Fenced, Hold, InDoubt, Reject, RetryLater, TielineError, Unavailable
 
 T = TypeVar("T")
 
-OUTAGES: Final = (Unavailable, AccessRefused, Hold)
-"""What the system as a whole answered: nothing more is sent to it."""
+OUTAGES: Final = (Unavailable, AccessRefused, Hold, Fenced)
+"""What the system as a whole answered, or who works on it: nothing more is sent."""
 
 
 async def halving(items: Sequence[T], attempt: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]) -> list[Result]:

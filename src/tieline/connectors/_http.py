@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from tieline.connector import before_call
 from tieline.connectors._http_auth import Auth, auth_of, secrets_of, text
 from tieline.connectors._http_errors import Effect, NotLetIn, refused, retry_after, unanswered
 from tieline.errors import (
@@ -268,6 +269,8 @@ class Http:
             left = self._quiet_until - time.monotonic()
             if left > 0:
                 raise Throttled(f"{call} was not sent: the system asked to be left alone", after=left)
+            if effect is not Effect.READ:
+                await before_call()
             try:
                 async with self._opened().request(
                     method,

@@ -7,13 +7,14 @@ once, "none" only after the system's settling time; nothing is ever tried again 
 
 import asyncio
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
 from tieline.adapter import Sink
-from tieline.connector import Connector, HeldRow, LegState, Record, Result
+from tieline.connector import Connector, HeldRow, LegState, Record, Result, guarding
 from tieline.errors import (
     NO_MESSAGES_FAULT,
     AccessRefused,
@@ -250,17 +251,18 @@ class ClaimedApplier:
         if not calls:
             return
         await self._prove(holding)
-        results = await self._unless_down(await self._write(calls))
+        with guarding(partial(self._prove, holding)):
+            results = await self._unless_down(await self._write(calls))
         outage = await self._confirm(calls, results, waiting, failures, final, holding)
         if outage is not None:
             raise outage
 
     async def _prove(self, holding: Holding) -> None:
         """A call is not begun by a worker that stood still meanwhile and may have been taken over."""
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._proved > _PROOF:
+        now = asyncio.get_running_loop().time()
+        if now - self._proved > _PROOF:
             await self._desk.ledger.transact(lambda stores: None, holding.fences())
-            self._proved = loop.time()
+            self._proved = now
 
     async def _claim(self, calls: list[Call], failures: dict[int, TielineError], holding: Holding) -> list[Call]:
         """Claim keys, unless somebody else's claim came between; that key is then in doubt."""
@@ -395,6 +397,8 @@ class ClaimedApplier:
                 desk.done(work, row, Outcome.DONE, waiting, confirmed)
             elif isinstance(result.error, InDoubt):
                 failures[id(work)] = Unsettled(str(result.error), waiting.now + desk.leg.settling)
+            elif isinstance(result.error, Fenced):
+                continue  # not begun: the commit below is refused
             elif isinstance(result.error, NO_MESSAGES_FAULT):
                 outage = result.error
                 rows.append(self._released(call, result))
@@ -424,7 +428,10 @@ class ClaimedApplier:
         try:
             await desk.ledger.transact(confirm, holding.fences())
         except Fenced:
-            await self._flag_late(calls)
+            both = zip(calls, results, strict=True)
+            begun = [call for call, result in both if not isinstance(result.error, Fenced)]
+            if begun:
+                await self._flag_late(begun)
             raise
         if watches:
             await self._watches.read_back(watches, holding)

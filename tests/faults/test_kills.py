@@ -99,7 +99,7 @@ def judge(cell: str, company: Company, crew: Crew, cut_off: Calls, confirmed: bo
     changes = again = 0
     for target in company.targets:
         found = oracle.judge(company.database("shop"), company.database(target), confirmed=confirmed)
-        repeatable = [key for key, _ in cut_off] if target == "desk" else []
+        repeatable = [key for key, _ in cut_off] + crew.sent_again() if target == "desk" else []
         problems += [f"{target}: {problem}" for problem in unexpected(found, repeatable)]
         changes += found.changes
         again += len(found.again)

@@ -199,6 +199,16 @@ class Crew:
 
         return self.look(look)
 
+    def sent_again(self) -> list[str]:
+        """Keys that a worker sent again after it had looked at them; each as often as it did."""
+        said = [
+            json.loads(line)
+            for worker in self.begun
+            for line in self.said(worker).splitlines()
+            if "sent again" in line
+        ]
+        return [key for one in said for key in one["keys"]]
+
     def change_over(self) -> None:
         """A worker runs until every leg goes the declared way, and has left others behind."""
         bus = {"bus": "main"}.get(self.company.via, self.company.via)

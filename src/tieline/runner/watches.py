@@ -137,7 +137,7 @@ class Watches:
         leg, keys = self._leg, [watch.key for watch in watches]
         readings = await self._readings(watches)
 
-        def work(stores: Stores) -> int:
+        def work(stores: Stores) -> list[str]:
             held = {
                 row.key: row
                 for row in stores.held.get(leg.held_in, leg.entity.__name__, keys)
@@ -148,16 +148,16 @@ class Watches:
                 _looked(watch, reading, held.get(watch.key), now, leg.settling)
                 for watch, reading in zip(watches, readings, strict=True)
             ]
-            send_again(stores, leg, [watch.key for watch in looked if watch.suspect], "it is not as it was")
+            again = [watch.key for watch in looked if watch.suspect]
+            send_again(stores, leg, again, "it is not as it was")
             self.keep(stores, looked)
             for watch in looked:
                 if watch.pause > _LONGEST:
                     stores.notes.put(_note(leg.name, watch.key), None)
-
-            return sum(bool(watch.suspect) for watch in looked)
+            return again
 
         if again := await self._ledger.transact(work, holding.fences()):
-            log.info("not as it was", leg=leg.name, keys=again)
+            log.info("sent again: not as it was, or nobody has looked yet", leg=leg.name, keys=again)
 
     async def _readings(self, watches: Sequence[Watch]) -> list[str]:
         values = [watch.value for watch in watches]

@@ -6,13 +6,13 @@ from typing import Final
 
 import msgspec
 
-IN_MEMORY: Final = 50_000
+IN_MEMORY: Final = 20_000
 
 
 class FirstPlaces:
     """Ids and the place, a number, at which each was met first.
 
-    Some 50,000 ids are kept in memory; more go into a temporary file, so a file of any length costs
+    Some 20,000 ids are kept in memory; more go into a temporary file, so a file of any length costs
     the same memory. As long as no id is met twice, only the ids are looked at: nearly always.
     Not for use by two threads at once.
     """

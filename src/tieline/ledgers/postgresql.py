@@ -17,6 +17,7 @@ from tieline.ledgers.base import Again, SqlLedger
 from tieline.ledgers.dialect import Merge, Row, Session
 
 _FEW: Final = 200  # rows up to which one JSON value is quicker than COPY
+_PLAIN: Final = (str, int, bool, bytes)
 _RETRY: Final = 1.0  # seconds between attempts to listen again
 _CONNECTION: Final = {
     "application_name": "tieline",
@@ -97,23 +98,28 @@ class PostgresqlSession(Session):
         columns = ", ".join(merge.names)
         into = f"insert into {merge.table} ({columns}) select"
         if len(rows) > _FEW:
-            stage = self._stage(merge, rows)
-            self._cursor.execute(f"{into} {columns} from {stage} {merge.conflict}".encode())
+            source, shared = self._staged(merge, rows)
+            self._cursor.execute(f"{into} {source} {merge.conflict}".encode(), shared)
         elif rows:
             data = msgspec.json.encode(rows).decode()  # bytes become base64
             source = f"{into} {_from_json(merge.types)} from json_array_elements(%s::json) as r(v)"
             self._cursor.execute(f"{source} {merge.conflict}".encode(), (data,))
 
-    def _stage(self, merge: Merge, rows: Sequence[Row]) -> str:
-        """Copy the rows to a temporary table."""
+    def _staged(self, merge: Merge, rows: Sequence[Row]) -> tuple[str, list[Any]]:
+        """Columns and FROM of a temporary table with these rows; what all rows share is a parameter, sent once."""
         stage, cursor = f"new_{merge.table}", self._cursor
-        columns = ", ".join(f"{name} {kind}" for name, kind in zip(merge.names, merge.types.split(), strict=True))
-        cursor.execute(f"create temporary table if not exists {stage} ({columns})".encode())
+        kinds = dict(zip(merge.names, merge.types.split(), strict=True))
+        given = dict(zip(merge.names, zip(*rows, strict=True), strict=True))
+        shared = {name: column[0] for name, column in given.items() if _is_one_value(column)}
+        varying = [name for name in merge.names if name not in shared]
+        made = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        cursor.execute(f"create temporary table if not exists {stage} ({made})".encode())
         cursor.execute(f"truncate {stage}".encode())
-        with cursor.copy(f"copy {stage} from stdin".encode()) as copy:
-            for row in rows:
+        with cursor.copy(f"copy {stage} ({', '.join(varying)}) from stdin".encode()) as copy:
+            for row in zip(*(given[name] for name in varying), strict=True):
                 copy.write_row(row)
-        return stage
+        chosen = ", ".join(f"%s::{kinds[name]}" if name in shared else name for name in merge.names)
+        return f"{chosen} from {stage}", list(shared.values())
 
     def listed(self, values: Iterable[str] | Iterable[int]) -> list[Any]:
         return list(values)
@@ -234,6 +240,14 @@ class PostgresqlLedger(SqlLedger):
 def notification_channel(schema: str) -> str:
     """The name under which sessions of one schema notify each other."""
     return f"tieline_{blake2b(schema.encode(), digest_size=8).hexdigest()}"
+
+
+def _is_one_value(column: Sequence[Any]) -> bool:
+    """Whether a column holds the same in every row, of a type in which equal is the same."""
+    first = column[0]
+    if type(first) not in _PLAIN or column[-1] != first:
+        return False
+    return len(set(column)) == 1 and len(set(map(type, column))) == 1
 
 
 def without_password(url: str) -> str:

@@ -1,6 +1,7 @@
 """The only place that turns names into keepers: addresses into ledgers and buses."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -9,12 +10,12 @@ from tieline.bus import Bus
 from tieline.buses.memory import MemoryBus
 from tieline.buses.sql import SqlBus
 from tieline.connector import Connector
-from tieline.errors import ConfigurationError, Mistake
+from tieline.errors import ConfigurationError, MissingExtra, Mistake
 from tieline.ledger import Ledger
 from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.postgresql import PostgresqlLedger
 from tieline.ledgers.sqlite import SqliteLedger
-from tieline.project.addresses import refused_bus, refused_store, scheme_of
+from tieline.project.addresses import ENGINES, refused_bus, refused_store, scheme_of
 from tieline.settings import without_password
 from tieline.system import Landscape
 
@@ -58,9 +59,28 @@ def open_bus(url: str, ledger: Ledger, folder: Path = Path()) -> Bus:
         return SqlBus(ledger, shared=True)
     if (refused := refused_bus(url)) is not None:
         raise ConfigurationError(Mistake("bus", *refused))
-    if scheme_of(url) == "memory":
+    scheme = scheme_of(url)
+    if scheme in ENGINES:
+        return _open_engine(ENGINES[scheme], url, folder)
+    if scheme == "memory":
         return MemoryBus()
     return SqlBus(open_ledger(url, folder), shared=False)
+
+
+def _open_engine(name: str, url: str, folder: Path) -> Bus:
+    """A bus of an optional module, which has a function `open_bus` of address and project folder.
+
+    Raises:
+        MissingExtra: where what it needs is not installed.
+    """
+    try:
+        module = import_module(f"tieline.buses.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tieline"):
+            raise
+        raise MissingExtra(error.name, name) from None
+    bus: Bus = module.open_bus(url, folder)
+    return bus
 
 
 def open_buses(landscape: Landscape, ledger: Ledger) -> dict[str, Bus]:

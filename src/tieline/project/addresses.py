@@ -5,7 +5,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 STORES: Final = ("sqlite", "postgresql", "memory")
-BUSES: Final = STORES
+ENGINES: Final[dict[str, str]] = {}
+"""Engines that are no store, by scheme; each is a module in `tieline.buses` and an extra of that name."""
+BUSES: Final = (*STORES, *ENGINES)
 LATER: Final = {"nats": "NATS JetStream", "amqp": "RabbitMQ", "amqps": "RabbitMQ", "kafka": "Kafka"}
 
 

@@ -31,6 +31,7 @@ class BusCapabilities:
     guarantee: Guarantee
     seeks: bool = True  # `take` may start anywhere that is still kept
     shares_ledger: bool = False  # publishing is part of the ledger's own transaction
+    stronger: str = ""  # how a stronger guarantee is had, where the engine has a setting for it
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -101,7 +101,7 @@ class Throttled(Unavailable):
 
 
 class LedgerUnavailable(Unavailable):
-    """The ledger, or a bus in a database of its own, cannot be reached or takes nothing more."""
+    """The ledger, or a bus elsewhere, cannot be reached or takes nothing more."""
 
 
 class AccessRefused(TielineError):

@@ -93,6 +93,8 @@ def without_password(url: str) -> str:
         host, slash, path = rest.partition("/")
         user, at, host = host.rpartition("@")
         name, colon, _ = user.partition(":")
+        if scheme == "nats" and at and not colon:
+            name = _SHOWN  # a token
         address = f"{scheme}://{name}{colon and ':' + _SHOWN}{at}{host}{slash}{path}"
     return f"{address}{mark}{mark and _SHOWN}"
 

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieline.buses.pieces import Joiner, cut
+from tieline.buses._pieces import Joiner, cut
 
 batches = st.binary(max_size=400).map(lambda data: b"{" + data)
 limits = st.integers(30, 200)

@@ -62,6 +62,13 @@ CELLS = [
         engine="sqlite:///bus.db",
         steps=True,
     ),
+    Cell(
+        "bus on NATS, SQL",
+        "bus",
+        ("books",),
+        dict.fromkeys(ANYWHERE, 1) | dict.fromkeys(IN_SQL, 1) | {Gap.RELAYED: 2},
+        engine="nats://local",
+    ),
 ]
 
 

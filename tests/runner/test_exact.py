@@ -3,7 +3,7 @@
 import pytest
 
 from tieline.adapter import Sink, Step
-from tieline.bus import Guarantee
+from tieline.bus import BusCapabilities, Guarantee
 from tieline.connector import Capabilities
 from tieline.entity import Entity
 from tieline.flow import Flow, Robustness, Target
@@ -26,11 +26,23 @@ def sink(*steps: Step, match: str | None = None) -> Sink:
 def test_an_exact_flow_needs_what_survives_a_power_cut_on_its_whole_way(guarantee: Guarantee, durable: bool) -> None:
     ledger = MemoryLedger()
     ledger.durable = durable
-    refused = too_weak(flow(), "main", guarantee, ledger)
+    facts = BusCapabilities(guarantee=guarantee)
+    refused = too_weak(flow(), "main", facts, ledger)
     assert (refused is None) == (durable and guarantee >= Guarantee.SYNCED)
     if refused is not None:
         assert ("the ledger memory://" in refused.what, "bus main" in refused.what) == (not durable, durable)
-    assert too_weak(flow(Robustness.STANDARD), "main", guarantee, ledger) is None
+    assert too_weak(flow(Robustness.STANDARD), "main", facts, ledger) is None
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_remedy_is_the_setting_of_the_engine_that_is_too_weak(durable: bool) -> None:
+    """Where the ledger is, no setting of the bus helps."""
+    ledger = MemoryLedger()
+    ledger.durable = durable
+    facts = BusCapabilities(guarantee=Guarantee.WRITTEN, stronger="say ?sync=always")
+    refused = too_weak(flow(), "main", facts, ledger)
+    assert refused is not None
+    assert ("say ?sync=always, or say robustness" in refused.remedy) == durable
 
 
 DONE = Step("post", done_when=lambda record: True)

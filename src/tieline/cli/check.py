@@ -129,7 +129,7 @@ def _unsure(landscape: Landscape, connectors: Mapping[str, Connector]) -> list[M
 def _too_weak(landscape: Landscape, buses: Mapping[str, Bus], ledger: Ledger) -> list[Mistake]:
     """Exact flows whose messages would not survive a power cut, as far as that is known without running."""
     ways = ((flow, MAIN if flow.via == "bus" else flow.via) for flow in landscape.flows.values())
-    refused = (too_weak(flow, bus, buses[bus].capabilities.guarantee, ledger) for flow, bus in ways if bus in buses)
+    refused = (too_weak(flow, bus, buses[bus].capabilities, ledger) for flow, bus in ways if bus in buses)
     return [mistake for mistake in refused if mistake]
 
 

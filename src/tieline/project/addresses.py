@@ -5,10 +5,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 STORES: Final = ("sqlite", "postgresql", "memory")
-ENGINES: Final[dict[str, str]] = {}
+ENGINES: Final = {"nats": "nats"}
 """Engines that are no store, by scheme; each is a module in `tieline.buses` and an extra of that name."""
 BUSES: Final = (*STORES, *ENGINES)
-LATER: Final = {"nats": "NATS JetStream", "amqp": "RabbitMQ", "amqps": "RabbitMQ", "kafka": "Kafka"}
+LATER: Final = {"amqp": "RabbitMQ", "amqps": "RabbitMQ", "kafka": "Kafka"}
 
 
 def scheme_of(url: str) -> str:
@@ -33,9 +33,11 @@ def refused_bus(url: str) -> tuple[str, str] | None:
 def password_in_the_open(url: str) -> bool:
     """Whether a password stands in an address itself; a reference to one does not count."""
     try:
-        password = urlsplit(url).password
+        parts = urlsplit(url)
     except ValueError:
         return False
+    # To NATS a name alone is a token.
+    password = parts.username if parts.scheme == "nats" and parts.password is None else parts.password
     return bool(password) and not (password or "").startswith("${")
 
 

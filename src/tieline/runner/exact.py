@@ -1,22 +1,24 @@
 """What an `exact` flow asks of the places where its messages are kept, and of its targets."""
 
 from tieline.adapter import Sink
-from tieline.bus import Guarantee
+from tieline.bus import BusCapabilities, Guarantee
 from tieline.connector import Capabilities
 from tieline.errors import Mistake
 from tieline.flow import Flow, Robustness
 from tieline.ledger import Ledger
 
 
-def too_weak(flow: Flow, bus: str, guarantee: Guarantee, ledger: Ledger) -> Mistake | None:
+def too_weak(flow: Flow, bus: str, facts: BusCapabilities, ledger: Ledger) -> Mistake | None:
     """Why the flow is refused: a place that acknowledges what a power cut would take away again."""
-    if flow.robustness is not Robustness.EXACT or (guarantee >= Guarantee.SYNCED and ledger.durable):
+    if flow.robustness is not Robustness.EXACT or (facts.guarantee >= Guarantee.SYNCED and ledger.durable):
         return None
     weak, kind = (f"bus {bus}", "bus") if ledger.durable else (f"the ledger {ledger.url}", "store")
+    stronger = facts.stronger if ledger.durable else ""
     return Mistake(
         f"flow {flow.name}",
         f"is exact, but {weak} acknowledges before its data is on disk",
-        f'use a {kind} of sqlite:/// or postgresql:// (with fsync on), or say robustness = "standard"',
+        f"{stronger or f'use a {kind} of sqlite:/// or postgresql:// (with fsync on)'},"
+        ' or say robustness = "standard"',
     )
 
 

@@ -155,8 +155,7 @@ class Runner:
                 if not publisher.shares(way.bus):
                     await self.buses[way.bus].declare(way.channel, way.partitions, [leg.name])
                 # By now each has been reached, and so is known as it is.
-                guarantee = self.buses[way.bus].capabilities.guarantee
-                if weak := too_weak(leg.flow, way.bus, guarantee, self.ledger):
+                if weak := too_weak(leg.flow, way.bus, self.buses[way.bus].capabilities, self.ledger):
                     raise ConfigurationError(weak)
         said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
         for line in said:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -212,6 +213,25 @@ def test_a_server_that_does_not_answer_is_told_too(server):
     play(scenario)
 
 
+def test_a_frozen_server_keeps_nobody_from_ending(server):
+    """Whatever was on its way, closing ends soon and leaves nothing behind."""
+
+    async def scenario() -> None:
+        async with opened(server.url) as bus:
+            await bus.publish(OUT, batch(1, "1"))
+            await bus.take(OUT, {0: 0}, most=10, wait=LONG)
+            server.kill(signal.SIGSTOP)
+            began = time.monotonic()
+            calls = [bus.publish(OUT, long_batch(2)), *(bus.publish(OUT, long_batch(n, 0.9)) for n in range(3, 20))]
+            for failure in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(failure, LedgerUnavailable)
+            assert time.monotonic() - began < REASONABLE
+            began = time.monotonic()
+        assert time.monotonic() - began < REASONABLE
+
+    play(scenario)
+
+
 def test_a_reader_whose_consumer_is_gone_goes_on_where_it_was(server):
     """What the server remembers of a reader is of no importance."""
 
@@ -405,6 +425,29 @@ def test_what_the_server_does_not_permit_is_told_at_once(tmp_path):
             async with opened(one.url.replace("//", "//guest:g@")):
                 pass
         assert time.monotonic() - began < 2
+
+    try:
+        play(scenario)
+    finally:
+        one.kill()
+
+
+def test_the_rights_that_the_manual_names_are_enough(tmp_path):
+    """A user who may do just that can do everything that the port asks for."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "nats.md").read_text()
+    (rights,) = re.findall(r"^permissions: \{.*?^\}", page, re.M | re.S)
+    one = Server(tmp_path, *free_ports(1), f"authorization {{ users: [{{ user: u, password: p, {rights} }}] }}")
+    one.start()
+
+    async def scenario() -> None:
+        async with opened(one.url.replace("//", "//u:p@"), partitions=2) as bus:
+            for sent in (batch(1, "1", "2", "3"), long_batch(2)):
+                await bus.publish(OUT, sent)
+            found = await take_all(bus, {0: 0, 1: 0})
+            assert len(keys_of(found)) == await bus.depth(OUT, {0: 0, 1: 0}) == 13
+            await bus.done(OUT, "s", await bus.ends(OUT))
+            await bus.forget(OUT, "s")
+            await bus.declare(OUT, 2, ["s"])
 
     try:
         play(scenario)

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -226,13 +225,12 @@ class NatsBus:
 
     async def _connected(self) -> Line:
         """The line, or another one where it is lost: with it goes whatever was read ahead."""
-        if self._line is not None and self._line.lost is None:
+        if self._line is not None and not self._line.lost:
             return self._line
         async with self._opening:
-            if self._line is not None and self._line.lost is not None:
+            if self._line is not None and self._line.lost:
                 lost, self._line = self._line, None
-                with suppress(OSError):
-                    await lost.close()
+                await lost.close()
             if self._line is None:
                 for there in self._channels.values():
                     there.readers.clear()

@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import nats.errors
@@ -22,6 +23,7 @@ from tieline.errors import AccessRefused, ConfigurationError, LedgerUnavailable,
 PATIENCE: Final = 5.0  # seconds for one answer
 _CONNECTING: Final = 2.0  # seconds for one server
 _AT_ONCE: Final = 128  # questions under way; more wait for their turn
+_PARTING: Final = 1.0  # seconds to take leave of a server
 _PING: Final = 5  # seconds between looks at a silent server
 _OLDEST: Final = (2, 10)
 _REFUSED: Final = re.compile(r"authorization|authentication|user authentication", re.I)
@@ -36,11 +38,12 @@ class Line:
     """An open connection. `lost` says why it is none any more."""
 
     def __init__(self, shown: str) -> None:
-        self.lost: TielineError | None = None
+        self.lost = ""
         self._shown = shown
         self._client = Client()
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._said = ""
         self._asked = 0
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._on_loss: list[Callable[[], None]] = []
@@ -84,7 +87,7 @@ class Line:
             await self.close()
             if _REFUSED.search(str(error)):
                 raise AccessRefused(f"{self._shown} refuses us: {str(error).removeprefix('nats: ')}") from None
-            told = str(error) or "no answer"
+            told = self._said or str(error) or "no answer"
             raise LedgerUnavailable(f"the bus at {self._shown} cannot be reached: {told}") from None
         except BaseException:
             await self.close()
@@ -93,10 +96,13 @@ class Line:
     async def close(self) -> None:
         """Let go of the connection; whoever waits on it is told."""
         self._lose("is closed")
-        try:
-            await self._client.close()
-        except (OSError, nats.errors.Error):
-            return  # it was broken already
+        ending = asyncio.create_task(self._client.close())
+        await asyncio.wait([ending], timeout=_PARTING)
+        if not ending.done() and (there := getattr(self._client, "_transport", None)) is not None:
+            # It tries to hand over what a frozen server does not take, and has no other word for giving up.
+            there._io_writer.transport.abort()
+        with suppress(OSError, nats.errors.Error):  # it was broken already
+            await ending
 
     def when_lost(self, call: Callable[[], None]) -> None:
         """Be told once, in the event loop, when the line is lost."""
@@ -104,20 +110,27 @@ class Line:
 
     def check(self) -> None:
         """Raise what the line was lost by, if it is."""
-        if self.lost is not None:
-            raise self.lost
+        if self.lost:
+            raise LedgerUnavailable(self.lost)
 
     async def listen(self, subject: str, call: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """Have a function called for each message. What may come is bounded by what was asked for."""
         self.check()
         return await self._client.subscribe(subject, cb=call, pending_msgs_limit=-1, pending_bytes_limit=-1)
 
+    async def stop_listening(self, coming: Subscription) -> None:
+        """The opposite of `listen`; on a lost line there is nothing left to stop."""
+        if not self.lost:
+            with suppress(OSError, nats.errors.Error):
+                await coming.unsubscribe()
+
     async def send(self, subject: str, body: bytes, reply: str = "") -> None:
         """Send without waiting for an answer at this place."""
         self.check()
         try:
-            await self._client.publish(subject, body, reply)
-        except (OSError, nats.errors.Error) as error:
+            async with asyncio.timeout(PATIENCE):
+                await self._publish(subject, body, reply)
+        except (OSError, nats.errors.Error) as error:  # a time-out, too
             self._lose(f"is lost: {error}")
             self.check()
 
@@ -138,19 +151,28 @@ class Line:
             try:
                 async with asyncio.timeout(PATIENCE):
                     reply = f"{self._inbox}.{number}"
-                    await self._client.publish(subject, body, reply, dict(headers) if headers else None)
+                    await self._publish(subject, body, reply, headers)
                     found = await answer
             except TimeoutError:
                 said = f"the bus at {self._shown} has not answered within {PATIENCE:g} s"
                 raise LedgerUnavailable(said) from None
             except (OSError, nats.errors.Error) as error:
                 self._lose(f"is lost: {error}")
-                raise self.lost or error from None
+                raise LedgerUnavailable(self.lost) from None
             finally:
                 del self._waiting[number]
         if status_of(found) == "503":
             raise NobodyListens(subject)
         return found
+
+    async def _publish(self, subject: str, body: bytes, reply: str, headers: Mapping[str, str] | None = None) -> None:
+        """Hand over to the client, which keeps to itself that it was cancelled while it waited for room."""
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        await self._client.publish(subject, body, reply, dict(headers) if headers else None)
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
     async def _answered(self, message: Msg) -> None:
         _, answer = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
@@ -158,7 +180,8 @@ class Line:
             answer.set_result(message)
 
     async def _error(self, error: Exception) -> None:
-        """What the server says beside the answers; only a refusal has to be handed on."""
+        """What goes wrong beside the answers; only a refusal has to be handed on."""
+        self._said = str(error)
         found = _PERMISSION.search(str(error))
         for subject, answer in self._waiting.values():
             if found and subject.lower() == found[1].lower() and not answer.done():
@@ -168,12 +191,12 @@ class Line:
         self._lose(f"is lost: {self._client.last_error or 'the server has gone'}")
 
     def _lose(self, how: str) -> None:
-        if self.lost is not None:
+        if self.lost:
             return
-        self.lost = LedgerUnavailable(f"the connection to the bus at {self._shown} {how}")
+        self.lost = f"the connection to the bus at {self._shown} {how}"
         for _, answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(self.lost)
+                answer.set_exception(LedgerUnavailable(self.lost))
         for call in self._on_loss:
             call()
 

@@ -205,9 +205,9 @@ class _Tail:
     async def close(self) -> None:
         """Have the server forget it, without waiting for that."""
         coming, self._coming = self._coming, None
-        if coming is None or self._line.lost is not None:
+        if coming is None:
             return
-        await coming.unsubscribe()
+        await self._line.stop_listening(coming)
         with suppress(TielineError):
             await self._line.send(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}", b"")
 

@@ -63,6 +63,8 @@ class Server:
         """End it at once, and wait until it is gone."""
         if self._child is not None:
             self._child.send_signal(by)
+            if by is signal.SIGSTOP:
+                os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOWAIT)
             if by in {signal.SIGKILL, signal.SIGTERM}:
                 self._child.wait(20)
                 self._child = None

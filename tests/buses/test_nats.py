@@ -280,6 +280,11 @@ def test_long_batches_have_positions_like_others(server):
                 )
             await bus.done(OUT, "s", {0: found[1].position})
             assert await take_all(bus, {0: 0}) == found[2:]
+            await bus.done(OUT, "s", {0: found[-1].position})
+            assert await bus.ends(OUT) == {0: found[-1].position}
+            await bus.publish(OUT, long_batch(6))
+            (last,) = await take_all(bus, {0: found[-1].position})
+            assert last.batch == long_batch(6)
 
     play(scenario)
 

@@ -1,6 +1,7 @@
 """Addresses become ledgers and buses in one place."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tieline.assembly import close_all, ledger_to_read, open_bus, open_buses, open_connectors, open_ledger
 from tieline.buses.memory import MemoryBus
 from tieline.buses.sql import SqlBus
-from tieline.errors import ConfigurationError
+from tieline.errors import ConfigurationError, MissingExtra
 from tieline.ledger import SourceState
 from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.postgresql import PostgresqlLedger
@@ -83,6 +84,15 @@ def test_an_engine_of_a_later_version_is_refused_plainly(url):
     """It is said which engine that is, that it comes later, and what can be used instead."""
     with pytest.raises(ConfigurationError, match="comes with a later version → leave url out"):
         open_bus(url, MemoryLedger())
+
+
+def test_an_engine_whose_client_is_not_installed_says_how_to_install_it(monkeypatch):
+    """The extra stands in the message."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nats" or "buses.nats" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "nats", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'tieline\[nats\]'"):
+        open_bus("nats://h", MemoryLedger())
 
 
 def test_the_buses_of_a_landscape():

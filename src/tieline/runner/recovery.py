@@ -66,8 +66,12 @@ async def _taken_from(bus: Bus, channel: str, known: Mapping[int, int]) -> dict[
     found: dict[int, int] = {}
     for partition, position in known.items():
         end = ends.get(partition, 0)
-        kept = position < end and await bus.take(channel, {partition: position}, most=1, wait=0.0)
-        found[partition] = position if kept else end
+        try:
+            kept = position < end and await bus.take(channel, {partition: position}, most=1, wait=0.0)
+        except ConfigurationError:  # the channel was made anew: nothing of it was taken yet
+            found[partition] = 0
+        else:
+            found[partition] = position if kept else end
     return found
 
 

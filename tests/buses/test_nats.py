@@ -17,19 +17,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from nats.aio.client import Client
 from tests.buses.nats_servers import PROGRAM, Cluster, Server, free_ports
 from tests.conftest import missing
 
 from tieline.bus import Bus, Delivery, Guarantee
+from tieline.buses.nats import open_bus
+from tieline.buses.nats.line import Line
+from tieline.buses.nats.streams import Stream
 from tieline.errors import AccessRefused, ConfigurationError, LedgerUnavailable, TielineError
 from tieline.testing.bus import LONG, OUT, SHORT, BusSuite, after, batch, keys_of, take_all
-
-open_bus = pytest.importorskip("tieline.buses.nats").open_bus
-
-from nats.aio.client import Client  # noqa: E402
-
-from tieline.buses.nats.line import Line  # noqa: E402
-from tieline.buses.nats.streams import Stream  # noqa: E402
 
 REASONABLE = 8.0  # seconds until an outage is told
 
@@ -592,6 +589,17 @@ def cluster(tmp_path):
     three.kill()
 
 
+async def formed(cluster: Cluster) -> None:
+    """Wait until a channel can be made: a cluster that has just begun has no leader yet."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with opened(f"{cluster.url}?replicas=3"):
+                    return
+            except TielineError:
+                await asyncio.sleep(0.2)
+
+
 async def leader_of(cluster: Cluster) -> Server:
     """The server that leads the channel's stream."""
     async with asyncio.timeout(30):
@@ -615,13 +623,7 @@ def test_nothing_acknowledged_is_lost_when_leaders_are_killed(cluster):
         return found
 
     async def scenario() -> None:
-        async with asyncio.timeout(60):
-            while True:  # a cluster that has just begun has no leader yet
-                try:
-                    async with opened(url):
-                        break
-                except TielineError:
-                    await asyncio.sleep(0.2)
+        await formed(cluster)
         async with opened(url) as bus, opened(url) as other:
             assert bus.capabilities.guarantee is Guarantee.REPLICATED
             following = asyncio.create_task(follow(other))
@@ -638,6 +640,32 @@ def test_nothing_acknowledged_is_lost_when_leaders_are_killed(cluster):
                 await publish(bus, one)
                 acknowledged.append(number)
             assert once_each(await following) == acknowledged
+
+    play(scenario)
+
+
+def test_a_reader_that_hears_nothing_any_more_goes_on_elsewhere(cluster):
+    """Its consumer dies with another server than the one it is connected to: only silence tells."""
+
+    async def reads_at(js: Any) -> str:
+        (consumer,) = await js.consumers_info(NAME)
+        return str(consumer.cluster.leader)
+
+    async def scenario() -> None:
+        await formed(cluster)
+        for server in cluster.servers * 5:
+            async with opened(f"{server.url}?replicas=3") as bus:
+                waiting = asyncio.create_task(bus.take(OUT, {0: 0}, most=10, wait=60))
+                await asyncio.sleep(0.3)
+                there = await by_hand(server.url, reads_at)
+                if there == server.name:
+                    waiting.cancel()
+                    continue
+                cluster.named(there).kill()
+                await publish(bus, batch(1, "1"))
+                assert keys_of(await asyncio.wait_for(waiting, 30)) == ["1"]
+                return
+        pytest.fail("each reader was at the server that it was connected to")
 
     play(scenario)
 

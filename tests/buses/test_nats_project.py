@@ -9,8 +9,6 @@ import pytest
 from tests.buses.nats_servers import PROGRAM
 from tests.conftest import missing
 
-pytest.importorskip("nats")
-
 
 @pytest.fixture
 def project(tmp_path):

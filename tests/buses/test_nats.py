@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -800,6 +801,20 @@ def test_a_local_server_is_for_this_user_alone(tmp_path):
                 with pytest.raises(AccessRefused):
                     async with opened(f"nats://{who}127.0.0.1:{known['port']}"):
                         pass
+
+    play(scenario)
+
+
+def test_a_local_server_whose_folder_is_gone_keeps_nobody_from_ending(tmp_path):
+    """Closing says that it cannot end it, and no more."""
+
+    async def scenario() -> None:
+        async with opened("nats://local", folder=tmp_path):
+            server = running(tmp_path)
+            shutil.rmtree(tmp_path / ".tieline")
+        assert listens(server["port"])
+        os.kill(server["pid"], signal.SIGKILL)
+        os.waitpid(server["pid"], 0)
 
     play(scenario)
 

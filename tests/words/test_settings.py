@@ -115,6 +115,8 @@ def test_secrets_compare_by_what_they_hold():
         ("postgresql://user:pw@db:5432/erp", "postgresql://user:••••@db:5432/erp"),
         ("postgresql://user@db/erp", "postgresql://user@db/erp"),
         ("amqp://:pw@mq/", "amqp://:••••@mq/"),
+        ("nats://token@one,two:4222", "nats://••••@one,two:4222"),
+        ("nats://user:pw@one", "nats://user:••••@one"),
         ("postgresql://user:p@w@db/erp", "postgresql://user:••••@db/erp"),
         ("https://erp.example/api?token=abc&x=1", "https://erp.example/api?••••"),
         ("in/orders", "in/orders"),

@@ -68,7 +68,7 @@ def parse(url: str, folder: Path) -> Address:
     if hosts == LOCAL:
         if who:
             raise _wrong("names a user", "leave it out: the server is the project's own")
-        program = str(folder / options["server"]) if options.get("server") else ""
+        program = str((folder / options["server"]).absolute()) if options.get("server") else ""
         return Address(prefix=prefix, synced=True, program=program, folder=folder / ".tieline" / "nats")
     user, colon, password = who.partition(":")
     return Address(

@@ -85,18 +85,24 @@ class LocalServer:
             return f"127.0.0.1:{running.port}", running.token
 
     def _leave(self) -> None:
-        if self._using is None:
+        using, self._using = self._using, None
+        if using is None:
             return
-        with self._alone():
-            using, self._using = self._using, None
-            with using:
-                try:
-                    fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return
-                if (running := self._running()) is not None:
-                    _end(running.pid)
-                (self._folder / "server.json").unlink(missing_ok=True)
+        with using:
+            try:
+                with self._alone():
+                    self._end_if_last(using)
+            except FileNotFoundError:
+                log.warning("bus left running: its folder is gone", folder=str(self._folder))
+
+    def _end_if_last(self, using: TextIO) -> None:
+        try:
+            fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # others go on
+        if (running := self._running()) is not None:
+            _end(running.pid)
+        (self._folder / "server.json").unlink(missing_ok=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -452,9 +452,8 @@ class Leg:
         self._shares.lost()
 
     async def _release(self) -> None:
-        if self._holding.tokens:
-            names = [f"{self._holding.lease}/{p}" for p in self._holding.tokens]
-            await self._shares.release(names)
+        if self._holding.lease:
+            await self._shares.give_up(self._holding.lease, self._holding.tokens)
         self._holding = Holding("")
 
 

@@ -1,7 +1,7 @@
 """How workers share partitions: each holds its part of them, and gives up what is too much."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tieline.errors import Unavailable
@@ -63,9 +63,11 @@ class Shares:
         self._looked[lease] = now
 
         def share(stores: Stores) -> dict[int, int]:
+            # Who runs other flows only takes no part in this one.
+            stores.leases.acquire([self._part(lease)], self.worker)
             holders = stores.leases.holders()
-            workers = {owner for name, owner in holders.items() if name.startswith("worker:")} | {self.worker}
-            most = -(-partitions // len(workers))
+            parts = {name for name in holders if name.startswith(f"part:{lease}|")} | {self._part(lease)}
+            most = -(-partitions // len(parts))
             owners = {p: holders.get(f"{lease}/{p}") for p in range(partitions)}
             # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
             own = [p for p, owner in owners.items() if owner == self.worker and p not in holding]
@@ -81,9 +83,14 @@ class Shares:
         """A fence was refused: look again at once."""
         self._looked.clear()
 
-    async def release(self, names: Sequence[str]) -> None:
-        """Give leases up."""
+    async def give_up(self, lease: str, partitions: Iterable[int]) -> None:
+        """Give up partitions of `lease`, and take no part in it."""
+        names = [self._part(lease), *(f"{lease}/{partition}" for partition in partitions)]
         await self._ledger.transact(lambda s: s.leases.release(names, self.worker))
+
+    def _part(self, lease: str) -> str:
+        """The lease that shows that this worker takes part in another one."""
+        return f"part:{lease}|{self.worker}"
 
     async def leave(self) -> None:
         """Give everything up."""

@@ -191,6 +191,11 @@ class Mirror:
 
     async def transact(self, work: Callable[[Stores], Any], fences: Sequence[Fence] = ()) -> Any:
         found = await self._ledger.transact(work, fences)
+        if isinstance(found, tuple):
+            return tuple(map(self._seen, found))
+        return self._seen(found)
+
+    def _seen(self, found: Any) -> Any:
         if self.turned and isinstance(found, LegRow):
             return msgspec.structs.replace(found, ways=found.ways[::-1])
         return found

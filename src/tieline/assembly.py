@@ -15,6 +15,7 @@ from tieline.ledger import Ledger
 from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.postgresql import PostgresqlLedger
 from tieline.ledgers.sqlite import SqliteLedger
+from tieline.project import read_buses
 from tieline.project.addresses import ENGINES, refused_bus, refused_store, scheme_of
 from tieline.settings import without_password
 from tieline.system import Landscape
@@ -83,18 +84,40 @@ def _open_engine(name: str, url: str, folder: Path) -> Bus:
     return bus
 
 
+class _Buses(dict[str, Bus]):
+    """Buses by name; one to which a flow is moved while a worker runs is looked up in the project file again."""
+
+    def __init__(self, landscape: Landscape, ledger: Ledger) -> None:
+        own = open_bus("", ledger)
+        super().__init__({DIRECT: own, MAIN: own})
+        self._landscape = landscape
+        self._ledger = ledger
+
+    def __missing__(self, name: str) -> Bus:
+        file = self._landscape.file
+        return self.opened(name, ({} if file is None else read_buses(file))[name])
+
+    def opened(self, name: str, url: str) -> Bus:
+        """Open the bus of this name, once."""
+        landscape, own = self._landscape, self[DIRECT]
+        same = not url or _same(url, self._ledger.url, landscape.folder)
+        self[name] = own if same else open_bus(url, self._ledger, landscape.folder)
+        return self[name]
+
+
 def open_buses(landscape: Landscape, ledger: Ledger) -> dict[str, Bus]:
     """Every bus of a landscape by name, with the ways that need no engine: "direct", and "main" if none is given.
+
+    One that the project file gets later is opened when it is asked for.
 
     Raises:
         ConfigurationError: with every address that is no bus's.
     """
-    own = open_bus("", ledger)
-    buses = {DIRECT: own, MAIN: own}
+    buses = _Buses(landscape, ledger)
     mistakes: list[Mistake] = []
     for name, url in landscape.buses.items():
         try:
-            buses[name] = own if _same(url, ledger.url, landscape.folder) else open_bus(url, ledger, landscape.folder)
+            buses.opened(name, url)
         except ConfigurationError as error:
             mistakes += [Mistake(f"buses.{name}", one.what, one.remedy) for one in error.mistakes]
     if mistakes:

@@ -62,12 +62,14 @@ class System:
 class Landscape:
     """All systems, entities, flows and processes of a company.
 
-    `buses` maps a bus name to its address; "main" is what `via = "bus"` means.
+    `buses` maps a bus name to its address; "main" is what `via = "bus"` means. `file` is the project
+    file, where it comes from one.
     """
 
     name: str
     store: str = "sqlite:///.tieline/tieline.db"
     folder: Path = Path()
+    file: Path | None = None
     buses: Mapping[str, str] = field(default_factory=dict)
     systems: Mapping[str, System] = field(default_factory=dict)
     processes: Mapping[str, Process] = field(default_factory=dict)

@@ -336,12 +336,25 @@ class Play:
             await asyncio.sleep(rng.uniform(0.5, 5.0))
             name = rng.choice(sorted(scene.flows))
             via = rng.choice(["direct", "bus", "far"])
+            if rng.random() < 0.5:
+                await self._move(name, via)
+                continue
             self.trial.note(f"flow {name} goes via {via} from now on")
             scene.change(name, via=via)
             self.trial.landscape = scene.landscape()
             for worker in list(self.trial.workers):
                 if not worker.dead and rng.random() < 0.8:
                     worker.crash("(new version)")
+
+    async def _move(self, name: str, via: str) -> None:
+        """Move a flow while it runs; sometimes the file is told."""
+        rng, partitions = self.rng, self.rng.choice([1, 2, 2, 3])
+        self.trial.note(f"flow {name} is moved to {via}/{partitions} while it runs")
+        with suppress(LedgerUnavailable):
+            await self.trial.move(name, via, partitions)
+        if rng.random() < 0.5:
+            self.company.scene.change(name, via=via, partitions=partitions)
+            self.trial.landscape = self.company.scene.landscape()
 
     async def _operators(self) -> None:
         rng = self.rng

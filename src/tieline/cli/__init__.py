@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "backfill": _Command("backfill", "Send current values to a flow's targets on purpose."),
     "status": _Command("status", "Show what came in, what became of it, what waits."),
     "trace": _Command("trace", "Show where one key is: every system, version, time."),
+    "move": _Command("move", "Move a flow between direct and a bus, while it runs."),
     "recover": _Command("recover", "Go on from an older ledger, put back from a back-up."),
     "parked": _Command("parked", "Look at messages that wait, and decide about them."),
     "demo": _Command("demo", "Run a small company on this machine."),

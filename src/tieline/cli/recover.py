@@ -1,32 +1,23 @@
 """``tieline recover``: go on from a ledger that was put back from a back-up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from tieline.assembly import close_all, open_buses, open_connectors, open_ledger
-from tieline.bus import Bus
+from tieline.cli.opened import opened, workers
 from tieline.cli.options import FAILED, ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import Listing, counted, err, log_to_stderr, moment, out
 from tieline.cli.running import strange_legs
-from tieline.errors import ConfigurationError
 from tieline.landscape.status import status as read_status
-from tieline.ledger import Ledger, SourceState, Stores
-from tieline.runner.plan import SourcePlan, build
+from tieline.ledger import SourceState, Stores
+from tieline.runner.plan import SourcePlan
 from tieline.runner.recovery import recover as go_on
 from tieline.runner.recovery import strangers
 from tieline.system import Landscape
 
 app = command_app()
-
-
-class _Opened(NamedTuple):
-    ledger: Ledger
-    buses: dict[str, Bus]
-    plans: list[SourcePlan]
 
 
 @app.command()
@@ -42,10 +33,10 @@ def recover(
 
 
 async def _recover(landscape: Landscape, dry_run: bool) -> int:
-    async with _opened(landscape) as (ledger, buses, plans):
-        if workers := await ledger.transact(_workers):
+    async with opened(landscape) as (ledger, buses, plans):
+        if running := await ledger.transact(workers):
             err().print(
-                f"{', '.join(workers)} runs, or ran a moment ago: stop every worker, and try again when it is gone",
+                f"{', '.join(running)} runs, or ran a moment ago: stop every worker, and try again when it is gone",
                 style="red",
                 markup=False,
             )
@@ -65,27 +56,6 @@ async def _recover(landscape: Landscape, dry_run: bool) -> int:
         if waiting:
             err().print(f"{counted(waiting, 'message')} had waited for a person; look again after the run")
         return 0
-
-
-@asynccontextmanager
-async def _opened(landscape: Landscape) -> AsyncIterator[_Opened]:
-    """Ledger, buses and plans with their connectors, which are closed behind it."""
-    connectors, mistakes = open_connectors(landscape)
-    ledger = open_ledger(landscape.store, landscape.folder)
-    buses: dict[str, Bus] = {}
-    try:
-        if mistakes:
-            raise ConfigurationError(*mistakes)
-        buses = open_buses(landscape, ledger)
-        yield _Opened(ledger, buses, build(landscape, connectors))
-    finally:
-        for connector in connectors.values():
-            await connector.close()
-        await close_all(buses, ledger)
-
-
-def _workers(stores: Stores) -> list[str]:
-    return sorted(owner for name, owner in stores.leases.holders().items() if name.startswith("worker:"))
 
 
 def _sources(stores: Stores, plans: Sequence[SourcePlan]) -> Listing:

@@ -78,7 +78,7 @@ def read(folder_or_file: Path | str) -> Project:
     findings = Findings()
     top = _parsed(file, findings)
     code = Code(file.parent, findings)
-    project = None if top is None else _project(top, code, file.parent, findings)
+    project = None if top is None else _project(top, code, file, findings)
     if project is None or findings.mistakes:
         code.forget()
         raise ConfigurationError(*findings.mistakes)
@@ -115,7 +115,22 @@ def _syntax(error: Exception, text: str) -> tuple[int, str]:
     return int(at[1] or text.count("\n") + 1), said[: at.start()]
 
 
-def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Project:
+def read_buses(file: Path) -> dict[str, str]:
+    """The addresses of a project file's buses as they are now, references resolved; nothing else of it is read.
+
+    Raises:
+        ConfigurationError: with what is wrong with them.
+    """
+    findings = Findings()
+    top = _parsed(file, findings)
+    found = {} if top is None else {bus: sections.bus(table, bus, file.parent) for bus, table in top.tables("buses")}
+    if findings.mistakes:
+        raise ConfigurationError(*findings.mistakes)
+    return found
+
+
+def _project(top: Table, code: Code, file: Path, findings: Findings) -> Project:
+    folder = file.parent
     head = top.table("tieline")
     name = head.required("name", '[tieline] name = "…", what this landscape is called')
     store = sections.store(head, folder, Landscape(name="").store)
@@ -134,6 +149,7 @@ def _project(top: Table, code: Code, folder: Path, findings: Findings) -> Projec
         name=name,
         store=store,
         folder=folder,
+        file=file,
         buses={bus: url for bus, url in buses.items() if url},
         systems=_usable(systems),
         processes=_usable(processes),

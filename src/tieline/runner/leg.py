@@ -37,7 +37,7 @@ from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier, is_published
 from tieline.runner.watches import due_watches
-from tieline.runner.ways import RETIRED, Entities, Handover, leave_way, relayed
+from tieline.runner.ways import RETIRED, Entities, Handover, bus_called, leave_way, relayed
 
 log = structlog.get_logger()
 
@@ -172,7 +172,7 @@ class Leg:
         states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
         for partition in range(way.partitions):
             position = states.get(partition, LegState()).position
-            ahead = await self._buses[way.bus].take(way.channel, {partition: position}, most=1, wait=0.0)
+            ahead = await bus_called(self._buses, way.bus).take(way.channel, {partition: position}, most=1, wait=0.0)
             if ahead and ahead[0].batch.sequence <= (way.until or 0):
                 return False
         return True
@@ -214,7 +214,7 @@ class Leg:
         after = {p: state.position for p, state in self._holding.states.items()}
         found, entities = self._handover.take(way.channel, after, MAX_MESSAGES)
         if not found:
-            found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=wait)
+            found = await bus_called(self._buses, way.bus).take(way.channel, after, most=MAX_MESSAGES, wait=wait)
         return found, entities
 
     async def _deliver_singly(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
@@ -308,7 +308,7 @@ class Leg:
         """The target committed and the ledger did not hear of it: make the ledger's part good."""
         await self._recognise(truth, way)
         after = {p: self._holding.states[p].position for p in truth}
-        found = await self._buses[way.bus].take(way.channel, after, most=MAX_MESSAGES, wait=0.0)
+        found = await bus_called(self._buses, way.bus).take(way.channel, after, most=MAX_MESSAGES, wait=0.0)
         works, moves = self._works([d for d in found if d.position <= truth[d.partition].position], {}, way)
         waiting = await self._desk.waiting_for(works)
         assert isinstance(self._applier, TransactionalApplier)
@@ -321,7 +321,7 @@ class Leg:
             Hold: where they are not: the ledger is an older one, whose next batches are others.
         """
         for partition, state in truth.items():
-            if not await is_published(self._buses[way.bus], way.channel, partition, state):
+            if not await is_published(bus_called(self._buses, way.bus), way.channel, partition, state):
                 raise self._older()
 
     def _older(self) -> Hold:
@@ -331,7 +331,7 @@ class Leg:
     async def _trim(self, way: Way) -> None:
         positions = {p: state.position for p, state in self._holding.states.items() if state.position}
         if positions and self._batches:
-            await self._buses[way.bus].done(way.channel, self.plan.name, positions)
+            await bus_called(self._buses, way.bus).done(way.channel, self.plan.name, positions)
             self._batches = 0
 
     # -- parked messages ----------------------------------------------------------------------------

@@ -18,9 +18,12 @@ from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
 from tieline.entity import Entity, Event
 from tieline.errors import ConfigurationError, Mistake
-from tieline.ledger import NOT_BEGUN, LegRow, Stores, Way
+from tieline.flow import Flow
+from tieline.ledger import NOT_BEGUN, Ledger, LegRow, Stores, Way
 from tieline.message import Batch, Outcome, Reason, pack, split
 from tieline.runner.epoch import trust
+from tieline.runner.exact import too_weak
+from tieline.runner.moves import as_moved
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
 
@@ -29,11 +32,11 @@ _MAIN: Final = "main"
 RETIRED: Final = "retired"
 
 
-def wished_way(leg: LegPlan) -> Way:
-    """The way that the project file asks for; where it begins is not known here."""
-    via = leg.flow.via
-    bus = _MAIN if via == "bus" else via
-    partitions = 1 if bus == DIRECT else leg.flow.partitions
+def wished_way(leg: LegPlan, moved: Flow | None = None) -> Way:
+    """The way that the project file, or a move, asks for; where it begins is not known here."""
+    flow = leg.flow if moved is None else moved
+    bus = _MAIN if flow.via == "bus" else flow.via
+    partitions = 1 if bus == DIRECT else flow.partitions
     return Way(bus=bus, channel=f"{bus}:{leg.source.name}/{partitions}", partitions=partitions)
 
 
@@ -84,17 +87,31 @@ class Handover:
         return found, known
 
 
+def bus_called(buses: Mapping[str, Bus], name: str) -> Bus:
+    """The bus of this name.
+
+    Raises:
+        ConfigurationError: where there is none; a flow may have been moved there since this worker began.
+    """
+    try:
+        return buses[name]
+    except KeyError:
+        what = f"there is no bus {name!r}, and a flow goes there"
+        remedy = f"add [buses.{name}] to the project file; a worker that runs goes on then"
+        raise ConfigurationError(Mistake(f"buses.{name}", what, remedy)) from None
+
+
 class Publisher:
     """Puts a source's batches on their ways, inside the reader's transaction."""
 
     def __init__(self, buses: Mapping[str, Bus], handover: Handover) -> None:
-        self._shared = {name: bus.capabilities.shares_ledger for name, bus in buses.items()}
+        self._buses = buses
         self._handover = handover
         self._kept: list[tuple[str, Delivery]] = []
 
     def shares(self, bus: str) -> bool:
         """Whether this bus keeps its channels in the ledger's own store."""
-        return bus == DIRECT or self._shared.get(bus, True)
+        return bus == DIRECT or bus_called(self._buses, bus).capabilities.shares_ledger
 
     def keep(self, stores: Stores, plan: SourcePlan, batches: Sequence[Batch]) -> None:
         """Append the batches to the channel of each leg's present way, and count them in."""
@@ -138,9 +155,26 @@ class Publisher:
         self._kept = []
 
 
-def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publisher) -> list[str]:
-    """Bring the ledger's facts to the file's wish; gives a line for each leg that changes or begins.
+async def reach_way(ledger: Ledger, buses: Mapping[str, Bus], publisher: Publisher, leg: LegPlan, flow: Flow) -> None:
+    """Make the channel of the way that a leg's flow asks for, where that is not in the ledger's own store.
 
+    Raises:
+        ConfigurationError: where there is no such bus, or it does not do for the flow.
+        Unavailable: where its engine cannot be reached.
+    """
+    way = wished_way(leg, flow)
+    bus = bus_called(buses, way.bus)
+    if not publisher.shares(way.bus):
+        await bus.declare(way.channel, way.partitions, [leg.name])
+    # By now the engine has been reached, and so is known as it is.
+    if weak := too_weak(flow, way.bus, bus.capabilities, ledger):
+        raise ConfigurationError(weak)
+
+
+def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publisher) -> list[str]:
+    """Bring the ledger's facts to the wish of the file, or of a move that it does not know yet.
+
+    Gives a line for each leg that changes or begins.
     A new leg of a source with a history begins "from now" and is backfilled, as one step; so does a leg whose
     target is a new generation.
     """
@@ -152,7 +186,8 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
             row = stores.legs.get(leg.name)
             why = _begins_anew(stores, leg, row) if sequence else ""
             begin = (why and in_order(leg)) or (row is not None and row.ways[-1].after == NOT_BEGUN)
-            wish = msgspec.structs.replace(wished_way(leg), after=NOT_BEGUN if begin else sequence)
+            wished = wished_way(leg, as_moved(stores, leg.flow))
+            wish = msgspec.structs.replace(wished, after=NOT_BEGUN if begin else sequence)
             if why:
                 ask(stores, [Request("backfill", plan.name, leg.name, begin=bool(begin), why=why)])
                 said.append(f"{leg.name}: {why}; current values are sent to it")

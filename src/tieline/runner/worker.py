@@ -4,10 +4,11 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,15 +19,25 @@ from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
 from tieline.ledger import Fence, Ledger, Stores
 from tieline.runner.epoch import is_to_be_read_again
-from tieline.runner.exact import too_weak
 from tieline.runner.leg import Leg, Progress, due
+from tieline.runner.moves import WAYS, as_moved
 from tieline.runner.plan import LegPlan, SourcePlan, build
 from tieline.runner.reader import Reader, Summary
 from tieline.runner.relay import Relay
 from tieline.runner.requests import Request, ask, requests_for, source_topic
 from tieline.runner.schedule import seconds_until
 from tieline.runner.shares import Shares
-from tieline.runner.ways import DIRECT, RETIRED, Handover, Publisher, retire, settle_ways, wished_way
+from tieline.runner.ways import (
+    DIRECT,
+    RETIRED,
+    Handover,
+    Publisher,
+    bus_called,
+    reach_way,
+    retire,
+    settle_ways,
+    wished_way,
+)
 from tieline.system import Landscape
 
 log = structlog.get_logger()
@@ -96,11 +107,11 @@ class Runner:
         await self._shares.join()
         await self._settle_ways()
         self._legs = [self._leg(leg) for plan in self.plans for leg in plan.legs]
-        self._relays = await self._relays_needed()
+        relays = await self._new_relays()
         tasks = [
             asyncio.create_task(self._shares.live(self._stopping), name="heartbeat"),
             *(asyncio.create_task(leg.run(self._stopping), name=leg.plan.name) for leg in self._legs),
-            *(asyncio.create_task(relay.run(self._stopping), name=relay.channel) for relay in self._relays),
+            asyncio.create_task(self._relay(relays), name="relays"),
             *(asyncio.create_task(self._source(plan, once), name=plan.name) for plan in self.plans),
         ]
         watch = asyncio.create_task(self._until_quiet() if once else self._stopping.wait())
@@ -145,18 +156,9 @@ class Runner:
 
     async def _settle_ways(self) -> None:
         publisher = Publisher(self.buses, self._handover)
-        for plan in self.plans:
-            for leg in plan.legs:
-                way = wished_way(leg)
-                if way.bus not in self.buses:
-                    raise ConfigurationError(
-                        Mistake(f"flow {leg.flow.name}", f"there is no bus {way.bus!r}", f"add [buses.{way.bus}]")
-                    )
-                if not publisher.shares(way.bus):
-                    await self.buses[way.bus].declare(way.channel, way.partitions, [leg.name])
-                # By now each has been reached, and so is known as it is.
-                if weak := too_weak(leg.flow, way.bus, self.buses[way.bus].capabilities, self.ledger):
-                    raise ConfigurationError(weak)
+        for leg in [leg for plan in self.plans for leg in plan.legs]:
+            moved = await self.ledger.transact(partial(as_moved, flow=leg.flow))
+            await reach_way(self.ledger, self.buses, publisher, leg, moved)
         said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
         for line in said:
             log.info("leg changes", what=line)
@@ -175,17 +177,42 @@ class Runner:
         if self._progress is not None:
             self._progress(leg, count)
 
-    async def _relays_needed(self) -> list[Relay]:
+    async def _relay(self, relays: list[Relay]) -> None:
+        """Relay to each channel elsewhere that a leg of this worker goes; a move may add one at any time."""
+        tasks: list[asyncio.Task[None]] = []
+        refused = ""
+        while not self._stopping.is_set():
+            tasks += [asyncio.create_task(relay.run(self._stopping), name=relay.channel) for relay in relays]
+            await self._wait([WAYS], _LONGEST)
+            try:
+                relays = await self._new_relays()
+            except TielineError as error:
+                relays = []
+                if str(error) != refused:
+                    refused = str(error)
+                    log.warning("ways not followed", reason=refused)
+                await self._wait([], _FOR_LEDGER)
+        await asyncio.gather(*tasks)
+
+    async def _new_relays(self) -> list[Relay]:
         names = {leg.name for plan in self.plans for leg in plan.legs}
+        known = {relay.channel for relay in self._relays}
         rows = await self.ledger.transact(lambda s: s.legs.all())
         channels = {
             way.channel: way.bus
             for row in rows
             if row.leg in names
             for way in row.ways
-            if way.bus != DIRECT and not self.buses[way.bus].capabilities.shares_ledger
+            if way.channel not in known
+            and way.bus != DIRECT
+            and not bus_called(self.buses, way.bus).capabilities.shares_ledger
         }
-        return [Relay(channel, self.buses[bus], self.ledger, self._shares) for channel, bus in channels.items()]
+        new = [
+            Relay(channel, bus_called(self.buses, bus), self.ledger, self._shares)
+            for channel, bus in channels.items()
+        ]
+        self._relays += new
+        return new
 
     # -- sources ---------------------------------------------------------------------------------------------
 
@@ -274,7 +301,11 @@ class Runner:
         return await self.ledger.transact(look)
 
     async def _sleep(self, plan: SourcePlan, seconds: float) -> None:
-        waiting = asyncio.create_task(self.ledger.wait([source_topic(plan.name)], min(seconds, _LONGEST)))
+        await self._wait([source_topic(plan.name)], min(seconds, _LONGEST))
+
+    async def _wait(self, topics: Sequence[str], seconds: float) -> None:
+        """Until one of these topics is rung, the time is over or the worker is to stop."""
+        waiting = asyncio.create_task(self.ledger.wait(topics, seconds))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, stopping):
@@ -341,7 +372,7 @@ class Runner:
             # channel: only where both are empty twice did nothing slip from one to the other between.
             for leg in well:
                 for way, positions in await leg.places():
-                    if await self.buses[way.bus].depth(way.channel, positions):
+                    if await bus_called(self.buses, way.bus).depth(way.channel, positions):
                         return False
             if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
                 return False

@@ -55,9 +55,10 @@ from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.sqlite import SqliteSession
 from tieline.message import Reason
 from tieline.process import Process
-from tieline.runner import Runner, gaps
+from tieline.runner import Runner, gaps, moving
 from tieline.runner.epoch import Recovery
 from tieline.runner.gaps import Gap
+from tieline.runner.moves import Move
 from tieline.runner.plan import SourcePlan, build
 from tieline.runner.recovery import recover, strangers
 from tieline.runner.requests import requests_for
@@ -388,6 +389,15 @@ class Trial:
         recovery = await recover(self.ledger, *self._run_by_nobody())
         self.note(f"the ledger is recovered; epoch {recovery.epoch} begins")
         return recovery
+
+    async def move(self, flow: str, to: str, partitions: int = 2) -> None:
+        """Move a flow to another way, as `tieline move` does; whoever runs goes on. The file keeps its word."""
+        known = self.landscape.flows[flow]
+        move = Move(flow, to, partitions, was=known.via, was_partitions=known.partitions)
+        opened = self._run_by_nobody()
+        await moving.reach(self.ledger, *opened, move)
+        for line in await moving.begin(self.ledger, *opened, move):
+            self.note(line)
 
     async def strangers(self) -> dict[str, str]:
         """The legs from which it shows that the ledger is an older one, and how."""

@@ -1,0 +1,174 @@
+"""``tieline move``: a flow to another way, while it runs."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.progress import Progress
+
+from tieline.assembly import DIRECT
+from tieline.bus import Bus
+from tieline.cli.opened import opened, workers
+from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
+from tieline.cli.output import counted, err, log_to_stderr, out, print_json
+from tieline.errors import ConfigurationError
+from tieline.ledger import Ledger, Stores
+from tieline.project.addresses import password_in_the_open, refused_bus, scheme_of
+from tieline.project.editing import write_bus, write_way
+from tieline.project.findings import meant
+from tieline.runner.moves import Move, keep_move, move_of
+from tieline.runner.moving import begin, reach, under_way
+from tieline.system import Landscape
+
+app = command_app()
+
+_LOOK_EVERY: Final = 0.3  # seconds
+
+
+@app.command()
+def move(
+    flow: Annotated[str, typer.Argument(help="The flow that is moved.")],
+    to: Annotated[
+        str, typer.Option("--to", help="direct, bus, a bus of the project, or the address of a new one.")
+    ] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Go back to where the last move came from.")] = False,
+    partitions: Annotated[
+        int | None, typer.Option("--partitions", min=1, max=256, help="How many workers may share it from now on.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
+    as_json: JsonOption = False,
+    project: ProjectOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Move a flow to another way while it runs: nothing is lost, repeated or out of order on the way there."""
+    landscape = project_at(project).landscape
+    if flow not in landscape.flows:
+        raise typer.BadParameter(f"there is no flow {flow!r}; {meant(flow, landscape.flows)}")
+    if bool(to) == undo:
+        raise typer.BadParameter("say where: --to direct, --to bus, --to ADDRESS, or --undo")
+    log_to_stderr(verbose=verbose, quiet=True)
+    raise typer.Exit(asyncio.run(_move(landscape, flow, to, partitions, dry_run, as_json)))
+
+
+async def _move(
+    landscape: Landscape, flow: str, to: str, partitions: int | None, dry_run: bool, as_json: bool
+) -> int:
+    bus, url = _named(landscape, to) if to else ("", "")
+    if url:
+        landscape = replace(landscape, buses={**landscape.buses, bus: url})
+    async with opened(landscape, {flow}) as (ledger, buses, plans):
+        wanted = await ledger.transact(lambda stores: _wanted(landscape, stores, flow, bus, partitions))
+        if isinstance(wanted, str):
+            err().print(wanted, markup=False)
+            return 0
+        if dry_run:
+            return await _show(ledger, wanted)
+        await reach(ledger, buses, plans, wanted)
+        if url:
+            assert landscape.file is not None
+            write_bus(landscape.file, bus, url)  # before workers look for it
+        said = await begin(ledger, buses, plans, wanted)
+        for line in said:
+            err().print(line, markup=False)
+        written = await _write(landscape, ledger, wanted)
+        running = await ledger.transact(workers)
+        if running:
+            await _watch(ledger, buses, flow)
+        left = await under_way(ledger, buses, flow)
+        _report(wanted, left, written, bool(running), as_json)
+        return 0 if written else FAILED
+
+
+def _named(landscape: Landscape, to: str) -> tuple[str, str]:
+    """The word for the project file, and the address that it gets under `[buses]`, if it is new.
+
+    Raises:
+        typer.BadParameter: where there is no such way.
+    """
+    ways = [DIRECT, "bus", *landscape.buses]
+    if to in ways:
+        return to, ""
+    if "://" not in to:
+        raise typer.BadParameter(f"there is no bus {to!r}; {meant(to, ways)}", param_hint="--to")
+    if (refused := refused_bus(to)) is not None:
+        raise typer.BadParameter("; ".join(refused), param_hint="--to")
+    if password_in_the_open(to):
+        raise typer.BadParameter("a password stands here in the open; write ${env:NAME}", param_hint="--to")
+    known = next((name for name, url in landscape.buses.items() if url == to), None)
+    if known is not None:
+        return known, ""
+    scheme = scheme_of(to)
+    names = (scheme if n == 1 else f"{scheme}{n}" for n in range(1, len(landscape.buses) + 2))
+    return next(name for name in names if name not in ways), to
+
+
+def _wanted(landscape: Landscape, stores: Stores, flow: str, to: str, partitions: int | None) -> Move | str:
+    """The move to make, or why there is none."""
+    known, last = landscape.flows[flow], move_of(stores, flow)
+    here = (known.via, known.partitions)
+    if last is not None and not last.written:
+        here = (last.to, last.partitions)
+    if not to:
+        if last is None:
+            return f"{flow} has not been moved"
+        return last.back()
+    there = (to, partitions or here[1])
+    if there == here:
+        if last is not None and not last.written:
+            return last  # go on with it
+        return f"{flow} goes {to} already"
+    return Move(flow, *there, *here)
+
+
+async def _show(ledger: Ledger, move: Move) -> int:
+    running = await ledger.transact(workers)
+    out().print(f"{move.flow}: from {_place(move.was, move.was_partitions)} to {_place(move.to, move.partitions)}")
+    out().print(f"{counted(len(running), 'worker')} would follow at once")
+    err().print("nothing was changed")
+    return 0
+
+
+def _place(via: str, partitions: int) -> str:
+    return via if via == DIRECT else f"{via} with {counted(partitions, 'partition')}"
+
+
+async def _write(landscape: Landscape, ledger: Ledger, move: Move) -> bool:
+    """Write the word into the project file; False, and what to do, where that cannot be."""
+    assert landscape.file is not None
+    changed = move.partitions if move.partitions != landscape.flows[move.flow].partitions else None
+    try:
+        write_way(landscape.file, move.flow, move.to, changed)
+    except ConfigurationError as error:
+        err().print(str(error), style="red", markup=False)
+        err().print(f'write via = "{move.to}" there; until then the ledger keeps the move', markup=False)
+        return False
+    await ledger.transact(lambda stores: keep_move(stores, msgspec.structs.replace(move, written=True)))
+    return True
+
+
+async def _watch(ledger: Ledger, buses: Mapping[str, Bus], flow: str) -> None:
+    """Wait until the old way is empty; whoever stops waiting stops nothing else."""
+    with Progress(console=err(), transient=True) as progress:
+        task = progress.add_task("old way", total=None)
+        most = 0
+        while left := await under_way(ledger, buses, flow):
+            messages = sum(left.values())
+            most = max(most, messages)
+            progress.update(task, total=most or None, completed=most - messages)
+            if not await ledger.transact(workers):
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+def _report(move: Move, left: Mapping[str, int], written: bool, running: bool, as_json: bool) -> None:
+    if as_json:
+        facts = {"flow": move.flow, "to": move.to, "was": move.was, "left": dict(left), "written": written}
+        print_json(facts)
+    elif left:
+        what = f"{counted(sum(left.values()), 'message')} left on the old way"
+        out().print(f"{move.flow}: {what}; {'it goes on' if running else 'the next `tieline run` goes on'}")
+    else:
+        out().print(f"{move.flow} goes {_place(move.to, move.partitions)}")

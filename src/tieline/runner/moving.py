@@ -1,0 +1,62 @@
+"""Moving a flow to another way while it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from tieline.bus import Bus
+from tieline.ledger import Ledger, LegRow, Stores, Way
+from tieline.runner.moves import Move, keep_move
+from tieline.runner.plan import LegPlan, SourcePlan
+from tieline.runner.ways import Handover, Publisher, outbox, reach_way, settle_ways
+
+
+async def reach(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> None:
+    """See that a move's new way is there and does for the flow; nothing changes for anybody.
+
+    Raises:
+        ConfigurationError: where it does not do.
+        Unavailable: where its engine cannot be reached.
+    """
+    publisher = Publisher(buses, Handover())
+    for leg in [leg for plan in plans for leg in _legs(plan, move)]:
+        moved = msgspec.structs.replace(leg.flow, via=move.to, partitions=move.partitions)
+        await reach_way(ledger, buses, publisher, leg, moved)
+
+
+async def begin(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> list[str]:
+    """Change a flow's ways, which were reached, in one commit; gives a line for each leg that changes.
+
+    Begun again, it does nothing.
+    """
+    own = [replace(plan, legs=legs) for plan in plans if (legs := _legs(plan, move))]
+
+    def work(stores: Stores) -> list[str]:
+        keep_move(stores, msgspec.structs.replace(move, begun_at=stores.now()))
+        return settle_ways(stores, own, Publisher(buses, Handover()))
+
+    return await ledger.transact(work)
+
+
+def _legs(plan: SourcePlan, move: Move) -> list[LegPlan]:
+    return [leg for leg in plan.legs if leg.flow.name == move.flow]
+
+
+async def under_way(ledger: Ledger, buses: Mapping[str, Bus], flow: str) -> dict[str, int]:
+    """The legs of a flow that still empty an older way, each with the messages that are left on it."""
+    rows = await ledger.transact(lambda s: [row for row in s.legs.all() if row.flow == flow and len(row.ways) > 1])
+    return {row.leg: sum([await _left(ledger, buses, row, way) for way in row.ways[:-1]]) for row in rows}
+
+
+async def _left(ledger: Ledger, buses: Mapping[str, Bus], row: LegRow, way: Way) -> int:
+    def look(stores: Stores) -> tuple[dict[int, int], int]:
+        states = stores.legs.states(row.leg, way.channel)
+        relay = stores.legs.states(f"relay:{way.channel}", outbox(way.channel))
+        waiting = (
+            stores.channels.depth(outbox(way.channel), {p: s.position for p, s in relay.items()}) if relay else 0
+        )
+        return {p: state.position for p, state in states.items()}, waiting
+
+    positions, waiting = await ledger.transact(look)
+    return waiting + await buses[way.bus].depth(way.channel, positions)

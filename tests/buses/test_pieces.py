@@ -53,3 +53,15 @@ def test_what_began_before_the_place_that_is_read_from_is_not_joined(data: bytes
     bodies = cut(data, most)
     later = bodies[skipped % len(bodies) :]
     assert joined([*later, *cut(b"{}", most)]) == ([data] if later == bodies else []) + [b"{}"]
+
+
+@given(batches, limits, st.integers(0))
+def test_a_piece_tells_how_many_stand_before_it(data: bytes, most: int, skipped: int) -> None:
+    """So that a reader that began in the middle knows how far it has to go back."""
+    bodies = cut(data, most)
+    number = skipped % len(bodies)
+    assert Joiner().misses(bodies[number]) == number
+    joiner = Joiner()
+    for body in bodies:
+        assert joiner.misses(body) == 0
+        joiner.add(body)

@@ -32,6 +32,13 @@ class Joiner:
     def __init__(self) -> None:
         self._begun: dict[bytes, list[bytes]] = {}
 
+    def misses(self, body: bytes) -> int:
+        """How many pieces before this one, at least, are to be read first; 0 where none is missing."""
+        if not body.startswith(_MARK):
+            return 0
+        _, publishing, number, _ = _HEAD.unpack_from(body)
+        return number if number and publishing not in self._begun else 0
+
     def add(self, body: bytes) -> bytes | None:
         """The batch that is whole with this body; its place is this body's. None while pieces are missing."""
         if not body.startswith(_MARK):

@@ -40,4 +40,4 @@ docs: setup  ## write the reference from the code
 	@$(RUN)/python scripts/reference.py $(ARGS)
 
 lock: setup  ## pin the newest versions that fit
-	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing --extra nats pyproject.toml -o requirements.lock
+	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing --extra nats --extra kafka pyproject.toml -o requirements.lock

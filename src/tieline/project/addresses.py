@@ -5,10 +5,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 STORES: Final = ("sqlite", "postgresql", "memory")
-ENGINES: Final = {"nats": "nats"}
+ENGINES: Final = {"nats": "nats", "kafka": "kafka"}
 """Engines that are no store, by scheme; each is a module in `tieline.buses` and an extra of that name."""
 BUSES: Final = (*STORES, *ENGINES)
-LATER: Final = {"amqp": "RabbitMQ", "amqps": "RabbitMQ", "kafka": "Kafka"}
+LATER: Final = {"amqp": "RabbitMQ", "amqps": "RabbitMQ"}
 
 
 def scheme_of(url: str) -> str:

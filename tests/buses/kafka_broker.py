@@ -17,6 +17,7 @@ class Broker:
         self._log = folder / "broker.log"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self.advertised = ""  # where clients are sent, if not to the broker itself
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -27,7 +28,8 @@ class Broker:
 
     def begin(self) -> None:
         listen = f"tcp://{self.address}/"
-        command = [self._program, "broker", "--listener-url", listen, "--advertised-listener-url", listen]
+        command = [self._program, "broker", "--listener-url", listen, "--advertised-listener-url"]
+        command.append(f"tcp://{self.advertised}/" if self.advertised else listen)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--storage-engine", "memory://tansu/", *self._options], stdout=log, stderr=log

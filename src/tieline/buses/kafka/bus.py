@@ -21,7 +21,7 @@ from tieline.buses.kafka.readers import Readers
 from tieline.buses.kafka.register import Channel, Register
 from tieline.buses.kafka.topics import KEEPS, Topics
 from tieline.buses.kafka.writer import Record, Writer
-from tieline.errors import ConfigurationError, Hold, Mistake, TielineError
+from tieline.errors import ConfigurationError, Hold, LedgerUnavailable, Mistake, TielineError
 from tieline.message import Batch, pack, split, unpack
 
 log = structlog.get_logger()
@@ -106,7 +106,7 @@ class KafkaBus:
 
     async def publish(self, channel: str, batch: Batch) -> None:
         cluster = await self._cluster()
-        for again in (True, False):
+        for again in (True, True, False):
             place = await self._declared(cluster, channel)
             if place is None:
                 what, remedy = "is not declared", "declare it before the first publish"
@@ -121,7 +121,21 @@ class KafkaBus:
             except Gone:
                 await self._went(cluster, channel, place, again)
             else:
-                return
+                if await self._still(cluster, channel, place):
+                    return
+        raise LedgerUnavailable(f"channel {channel} was forgotten and declared again while it was published to")
+
+    async def _still(self, cluster: "_Cluster", channel: str, place: _Place) -> bool:
+        """Whether the channel has this topic even now that it was written to.
+
+        A broker may make a topic anew that was deleted, and acknowledge what nobody will ever take from there.
+        """
+        await cluster.register.read()
+        there = cluster.register.channel(channel)
+        if there is not None and there.declared and self._topic(channel, there) == place.topic:
+            return True
+        self._places.pop(channel, None)
+        return False
 
     async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
         cluster = await self._cluster()
@@ -335,6 +349,7 @@ class _Cluster:
         """Blocks; the writers are closed by then."""
         self.readers.close()
         self.register.close()
+        self.topics.close()
 
 
 class _Either(threading.Event):

@@ -23,7 +23,7 @@ class Clients:
             "client.id": address.prefix,
             "error_cb": failures.heard,
             "log_level": 0,  # what matters comes as an error, with words of ours
-            "reconnect.backoff.max.ms": 2_000,
+            "reconnect.backoff.max.ms": 1_000,
             "socket.timeout.ms": int(address.timeout * 1_000),
             "socket.keepalive.enable": True,
         }

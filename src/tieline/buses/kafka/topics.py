@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from tieline.buses.kafka.address import REPLICATED, Address
 from tieline.buses.kafka.clients import Clients
 from tieline.buses.kafka.failures import GONE, LEADERLESS, Failures, Gone
-from tieline.errors import ConfigurationError, Mistake
+from tieline.errors import ConfigurationError, Mistake, TielineError
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Topics:
             self._call(lambda: self._admin.create_topics([new], **self._within())[topic], topic)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._failures.named(error.args[0], topic) from None
+                raise self._named(error, topic) from None
         self._until_led(topic)
 
     def partitions(self, topic: str) -> int | None:
@@ -100,6 +100,10 @@ class Topics:
         except Gone:
             return
 
+    def close(self) -> None:
+        """Let go of the connections; nothing can be asked any more."""
+        del self._admin
+
     def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         places = {TopicPartition(topic, partition): spec for partition in partitions}
         until = time.monotonic() + self._address.timeout
@@ -112,17 +116,22 @@ class Topics:
                 if code in GONE or (code in LEADERLESS and self._described(topic) is None):
                     raise Gone(topic) from None
                 if code not in LEADERLESS or time.monotonic() > until:
-                    raise self._failures.named(error.args[0], topic) from None
+                    raise self._named(error, topic) from None
                 time.sleep(_AGAIN)
             else:
-                self._failures.answered()
-                return offsets
+                # What the library could not find out in time it gives as a negative number.
+                if all(offset >= 0 for offset in offsets.values()):
+                    self._failures.answered()
+                    return offsets
+                if time.monotonic() > until:
+                    raise self._silent(topic)
+                time.sleep(_AGAIN)
 
     def _until_led(self, topic: str) -> None:
         until = time.monotonic() + self._address.timeout
         while not self._described(topic):
             if time.monotonic() > until:
-                raise self._failures.silent(topic, self._address.timeout)
+                raise self._silent(topic)
             time.sleep(_AGAIN)
 
     def _described(self, topic: str) -> list[int] | None:
@@ -139,7 +148,7 @@ class Topics:
         try:
             return self._call(call, topic)
         except KafkaException as error:
-            raise self._failures.named(error.args[0], topic) from None
+            raise self._named(error, topic) from None
 
     def _call(self, call: Callable[[], "Future[Any]"], topic: str) -> Any:
         try:
@@ -150,6 +159,14 @@ class Topics:
             raise
         self._failures.answered()
         return found
+
+    def _named(self, error: KafkaException, topic: str) -> TielineError:
+        self._admin.poll(0)  # why there was no answer was told by the way
+        return self._failures.named(error.args[0], topic)
+
+    def _silent(self, topic: str) -> TielineError:
+        self._admin.poll(0)
+        return self._failures.silent(topic, self._address.timeout)
 
     def _within(self) -> dict[str, float]:
         return {"request_timeout": self._address.timeout}

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tieline.buses.kafka.clients import Clients
 from tieline.buses.kafka.failures import GONE, Failures, Gone
-from tieline.errors import TielineError
+from tieline.errors import TielineError, Unavailable
 
 _FULL: Final = 0.02  # seconds between attempts while as much waits to be sent as may
 _POLL: Final = 1.0  # seconds; a report ends the wait
@@ -47,16 +47,15 @@ class Writer:
             if self._line is None or self._line.broken:
                 await self.close()
                 self._line = _Line(self._clients.producer(self._limit))
+            line = self._line
             reports = _Reports(len(records))
             for record in records:
-                await self._enter(self._line, topic, record, reports)
+                await self._enter(line, topic, record, reports)
         failed = await reports.all_in
         if failed is None:
             self._failures.answered()
             return
-        if failed.fatal():
-            self._line.broken = True
-        raise self._named(failed, topic)
+        raise self._named(line, failed, topic)
 
     async def _enter(self, line: "_Line", topic: str, record: Record, reports: "_Reports") -> None:
         while True:
@@ -65,14 +64,17 @@ class Writer:
             except BufferError:
                 await asyncio.sleep(_FULL)
             except KafkaException as error:
-                failed = error.args[0]
-                line.broken = failed.fatal()
-                raise self._named(failed, topic) from None
+                raise self._named(line, error.args[0], topic) from None
             else:
                 return
 
-    def _named(self, error: KafkaError, topic: str) -> TielineError | Gone:
-        return Gone(topic) if error.code() in GONE else self._failures.named(error, topic)
+    def _named(self, line: "_Line", error: KafkaError, topic: str) -> TielineError | Gone:
+        if error.code() in GONE:
+            return Gone(topic)
+        named = self._failures.named(error, topic)
+        # Whether the broker has the message nobody knows, and so not either how the producer's count goes on.
+        line.broken = isinstance(named, Unavailable)
+        return named
 
     async def close(self) -> None:
         """What is not acknowledged yet is given up."""
@@ -108,7 +110,7 @@ class _Line:
     """A producer and the thread that hears its reports; the thread sleeps while nothing is under way."""
 
     def __init__(self, producer: Producer) -> None:
-        self.broken = False  # the library has given this producer up
+        self.broken = False  # the next message goes by a new producer
         self._producer = producer
         self._entered = threading.Event()
         self._closed = False

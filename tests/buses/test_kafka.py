@@ -395,7 +395,9 @@ def test_a_broker_that_is_silent_is_unavailable_and_goes_on(own_broker, prefix):
             own_broker.signal(signal.SIGSTOP)
             try:
                 await unavailable(bus.publish(OUT, batch(2, "2")))
-                await unavailable(bus.take(OUT, {0: 1}, most=10, wait=0))
+                for _ in range(3):
+                    await unavailable(bus.take(OUT, {0: 1}, most=10, wait=0))
+                assert len(bus._opened.readers._idle) == 1  # each attempt takes the same connection
                 await unavailable(bus.ends(OUT))
             finally:
                 own_broker.signal(signal.SIGCONT)

@@ -21,7 +21,7 @@ from tests.conftest import missing
 from tieline.buses.kafka.address import read_address
 from tieline.buses.kafka.clients import Clients
 from tieline.buses.kafka.failures import Failures
-from tieline.buses.kafka.reader import Reader, Topic
+from tieline.buses.kafka.reader import Kept, Reader, Topic
 from tieline.buses.kafka.topics import Topics
 from tieline.buses.kafka.writer import Record, Writer
 from tieline.errors import AccessRefused, Unavailable
@@ -37,16 +37,20 @@ class Ends:
     writer: Writer
     reader: Reader
 
-    def taken(self, count: int) -> list[bytes]:
-        """So many bodies, from the beginning."""
-        found: list[bytes] = []
-        at = 0
+    def taken(self, count: int, after: int = 0) -> list[bytes]:
+        """So many bodies that follow a position."""
+        return [one.body for one in self.kept(count, after)]
+
+    def kept(self, count: int, after: int = 0) -> list[Kept]:
+        """The same, with their places: one behind the other."""
+        found: list[Kept] = []
         while len(found) < count:
-            kept = self.reader.take({0: at}, 1_000, 10.0, threading.Event())
-            assert kept, f"{len(found)} of {count}, and no more"
-            assert [one.position for one in kept] == list(range(at + 1, at + 1 + len(kept)))
-            found += [one.body for one in kept]
-            at = kept[-1].position
+            more = self.reader.take({0: after}, count - len(found), 10.0, threading.Event())
+            assert more, f"{len(found)} of {count}, and no more"
+            found += more
+            after = more[-1].position
+        first = found[0].position
+        assert [one.position for one in found] == list(range(first, first + count))
         return found
 
 
@@ -78,7 +82,7 @@ def written(ends: Ends, count: int, meanwhile: Callable[[int], None], at_once: i
                 meanwhile(number)
                 await asyncio.gather(
                     *(
-                        ends.writer.write(TOPIC.name, [Record(0, b"{%d}" % n)])
+                        ends.writer.write(TOPIC.name, [Record(0, b"{%d}" % n, messages=1)])
                         for n in range(number, number + at_once)
                     )
                 )
@@ -144,12 +148,10 @@ def test_what_is_let_go_of_is_passed_over(ends):
     """Whoever begins before it gets what is still there, also where it goes while somebody reads."""
     written(ends, 12, lambda _: None)
     ends.cluster.trim(TOPIC.name, 0, 5)
-    found = ends.reader.take({0: 0}, 3, 5.0, threading.Event())
-    assert [one.body for one in found] == in_order(12)[5:8]
+    assert ends.taken(3) == in_order(12)[5:8]
     ends.cluster.trim(TOPIC.name, 0, 10)
-    found = ends.reader.take({0: 6}, 100, 5.0, threading.Event())
-    assert [one.body for one in found] == in_order(12)[10:]
-    assert [one.position for one in found] == [11, 12]
+    assert ends.taken(2, after=6) == in_order(12)[10:]
+    assert [one.position for one in ends.kept(2, after=6)] == [11, 12]
 
 
 def test_a_right_that_is_missing_is_told(ends):

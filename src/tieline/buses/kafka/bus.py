@@ -141,7 +141,7 @@ class KafkaBus:
         cluster = await self._cluster()
         for again in (True, False):
             place = await self._declared(cluster, channel)
-            if place is None:
+            if place is None or not after:
                 break
             try:
                 found = await self._take(cluster, place.topic, after, most, wait)

@@ -26,8 +26,12 @@ class Readers:
             stale = time.monotonic() - _FRESH
             chosen = next((n for n, (_, one) in enumerate(self._idle) if _stands(one, topic, after)), None)
             if chosen is None:
-                old = (n for n, (used, one) in enumerate(self._idle) if one.topic == topic and used < stale)
-                chosen = next(old, None)
+                free = (
+                    n
+                    for n, (used, one) in enumerate(self._idle)
+                    if one.topic == topic and (used < stale or not one.at)  # or its last taker met a failure
+                )
+                chosen = next(free, None)
             if chosen is not None:
                 return self._idle.pop(chosen)[1]
         return self._make(topic)

@@ -119,7 +119,7 @@ class Register:
             found += self._consumer.consume(_AT_ONCE, 0) if found else []
             silence = 0 if found else silence + 1
             if silence > _PATIENCE:
-                self._consumer = None
+                self.close()
                 raise self._failures.silent(self._topic, _PATIENCE * _SLICE)
             for message in found:
                 self._take(message)
@@ -140,7 +140,7 @@ class Register:
                 return
             self._failures.heard(error)
             if not error.retriable() and error.code() not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:
-                self._consumer = None
+                self.close()
                 raise self._failures.named(error, self._topic)
             return
         self._next = (message.offset() or 0) + 1

@@ -29,7 +29,7 @@ class BusCapabilities:
     """Facts about an engine as configured."""
 
     guarantee: Guarantee
-    seeks: bool = True  # `take` may start anywhere that is still kept
+    seeks: bool = True  # `take` may start anywhere that is still kept, for anybody; see `Bus.take`
     shares_ledger: bool = False  # publishing is part of the ledger's own transaction
     stronger: str = ""  # how a stronger guarantee is had, where the engine has a setting for it
 
@@ -59,10 +59,20 @@ class Bus(Protocol):
     async def publish(self, channel: str, batch: Batch) -> None:
         """Keep the batch, split by partition; returns when it is as safe as the capabilities say."""
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> list[Delivery]:
         """Up to about `most` messages after the given position of each given partition, in order.
 
         Waits up to `wait` seconds while there is nothing, and then returns an empty list.
+
+        A bus that does not seek gives a subscription what that one is not done with, in order, from the oldest,
+        and passes over what is at or below the given positions; positions are the batches' numbers there, and
+        a batch that was published twice is the same one. A partition belongs to one bus object at a time, until
+        that one takes without naming it, or takes no more.
+
+        Raises:
+            Unavailable: where there is nothing here, and another bus object still has one of the partitions.
         """
 
     async def done(self, channel: str, subscription: str, positions: Mapping[int, int]) -> None:
@@ -72,7 +82,7 @@ class Bus(Protocol):
         """The last position of each partition (0: nothing was ever published)."""
 
     async def depth(self, channel: str, after: Mapping[int, int]) -> int:
-        """How many messages stand after the given positions."""
+        """How many messages stand after the given positions; without seeking, at least 1 where any do."""
 
     async def forget(self, channel: str, subscription: str) -> None:
         """Drop a subscription, and with the last one the channel."""

@@ -63,7 +63,9 @@ class MemoryBus:
                 partition.kept[partition.last] = part
             self._published.notify_all()
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> list[Delivery]:
         found = self._look(channel, after, most)
         if not found and wait > 0:
             with contextlib.suppress(TimeoutError):

@@ -63,7 +63,9 @@ class SqlBus:
             raise ConfigurationError(Mistake(f"channel {channel}", what, remedy))
         return len(ends)
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> list[Delivery]:
         def look(stores: Stores) -> list[Kept]:
             return stores.channels.read(channel, after, most)
 

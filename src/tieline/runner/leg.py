@@ -162,6 +162,9 @@ class Leg:
             return
         await gap(Gap.SWITCHED)
         await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
+        bus = self._bus(way)
+        if not bus.capabilities.shares_ledger and all(later.channel != way.channel for later in row.ways[1:]):
+            await bus.forget(way.channel, self.plan.name)
         log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
         await self._release()
 
@@ -169,13 +172,30 @@ class Leg:
         """Whether a way that is to be left holds nothing for this leg any more, in outbox and engine."""
         if not await self._ledger.transact(lambda s: relayed(s, way)):
             return False
+        if not self._bus(way).capabilities.seeks:
+            return await self._passed_to_the_end(way, way.until or 0)
         states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
         for partition in range(way.partitions):
             position = states.get(partition, LegState()).position
-            ahead = await bus_called(self._buses, way.bus).take(way.channel, {partition: position}, most=1, wait=0.0)
+            ahead = await self._from_bus(way, {partition: position}, most=1)
             if ahead and ahead[0].batch.sequence <= (way.until or 0):
                 return False
         return True
+
+    async def _passed_to_the_end(self, way: Way, until: int) -> bool:
+        """Whether every worker has said of its partitions that they are empty up to the way's end; this one does.
+
+        Where a bus does not seek, nobody can look into another worker's partitions.
+        """
+        after = {p: state.position for p, state in self._holding.states.items()}
+        if any(delivery.batch.sequence <= until for delivery in await self._from_bus(way, after, most=1)):
+            return False
+        end = LegState(position=until, sequence=until)  # there, positions are the batches' numbers
+        behind = [p for p, state in self._holding.states.items() if state.sequence < until]
+        if behind:
+            await self._pass_over(dict.fromkeys(behind, end))
+        states = await self._ledger.transact(lambda s: s.legs.states(self.plan.name, way.channel))
+        return all(states.get(p, LegState()).sequence >= until for p in range(way.partitions))
 
     async def _hold(self, way: Way) -> None:
         """Take this worker's share of the way's partitions, starting behind the ledger's positions."""
@@ -214,8 +234,15 @@ class Leg:
         after = {p: state.position for p, state in self._holding.states.items()}
         found, entities = self._handover.take(way.channel, after, MAX_MESSAGES)
         if not found:
-            found = await bus_called(self._buses, way.bus).take(way.channel, after, most=MAX_MESSAGES, wait=wait)
+            found = await self._from_bus(way, after, MAX_MESSAGES, wait)
         return found, entities
+
+    async def _from_bus(self, way: Way, after: Mapping[int, int], most: int, wait: float = 0.0) -> list[Delivery]:
+        bus = self._bus(way)
+        return await bus.take(way.channel, after, most=most, wait=wait, subscription=self.plan.name)
+
+    def _bus(self, way: Way) -> Bus:
+        return bus_called(self._buses, way.bus)
 
     async def _deliver_singly(self, deliveries: Sequence[Delivery], entities: Entities, way: Way) -> None:
         """Delivered again after a crash: a slice ends with the batch of a message that was parked.
@@ -235,7 +262,8 @@ class Leg:
             await self._pass_over(moves)
         self.progress(self.plan.name, len(works))
         self._batches += 1
-        if self._batches % _TRIM_EVERY == 0:
+        # An engine that does not seek gives only so much ahead of what is done.
+        if self._batches % (_TRIM_EVERY if self._bus(way).capabilities.seeks else 1) == 0:
             await self._trim(way)
 
     def _works(
@@ -308,7 +336,7 @@ class Leg:
         """The target committed and the ledger did not hear of it: make the ledger's part good."""
         await self._recognise(truth, way)
         after = {p: self._holding.states[p].position for p in truth}
-        found = await bus_called(self._buses, way.bus).take(way.channel, after, most=MAX_MESSAGES, wait=0.0)
+        found = await self._from_bus(way, after, MAX_MESSAGES)
         works, moves = self._works([d for d in found if d.position <= truth[d.partition].position], {}, way)
         waiting = await self._desk.waiting_for(works)
         assert isinstance(self._applier, TransactionalApplier)
@@ -321,7 +349,7 @@ class Leg:
             Hold: where they are not: the ledger is an older one, whose next batches are others.
         """
         for partition, state in truth.items():
-            if not await is_published(bus_called(self._buses, way.bus), way.channel, partition, state):
+            if not await is_published(self._bus(way), self.plan.name, way.channel, partition, state):
                 raise self._older()
 
     def _older(self) -> Hold:
@@ -331,7 +359,7 @@ class Leg:
     async def _trim(self, way: Way) -> None:
         positions = {p: state.position for p, state in self._holding.states.items() if state.position}
         if positions and self._batches:
-            await bus_called(self._buses, way.bus).done(way.channel, self.plan.name, positions)
+            await self._bus(way).done(way.channel, self.plan.name, positions)
             self._batches = 0
 
     # -- parked messages ----------------------------------------------------------------------------

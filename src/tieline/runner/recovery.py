@@ -53,7 +53,7 @@ async def _places_elsewhere(ledger: Ledger, buses: Mapping[str, Bus]) -> Places:
         for way in row.ways:
             if _is_elsewhere(way, buses):
                 known = await ledger.transact(partial(_positions, leg=row.leg, channel=way.channel))
-                found[row.leg, way.channel] = await _taken_from(buses[way.bus], way.channel, known)
+                found[row.leg, way.channel] = await _taken_from(buses[way.bus], row.leg, way.channel, known)
     return found
 
 
@@ -61,13 +61,14 @@ def _positions(stores: Stores, leg: str, channel: str) -> dict[int, int]:
     return {partition: state.position for partition, state in stores.legs.states(leg, channel).items()}
 
 
-async def _taken_from(bus: Bus, channel: str, known: Mapping[int, int]) -> dict[int, int]:
+async def _taken_from(bus: Bus, leg: str, channel: str, known: Mapping[int, int]) -> dict[int, int]:
     ends = await bus.ends(channel)
     found: dict[int, int] = {}
     for partition, position in known.items():
         end = ends.get(partition, 0)
+        after = {partition: position}
         try:
-            kept = position < end and await bus.take(channel, {partition: position}, most=1, wait=0.0)
+            kept = position < end and await bus.take(channel, after, most=1, wait=0.0, subscription=leg)
         except ConfigurationError:  # the channel was made anew: nothing of it was taken yet
             found[partition] = 0
         else:
@@ -153,7 +154,7 @@ async def _target_is_ahead(ledger: Ledger, bus: Bus, leg: LegPlan, way: Way, los
         for p, state in found.items()
         if state.token > lost and state.position > known.get(p, LegState()).position
     ]
-    return not all([await is_published(bus, way.channel, p, state) for p, state in ahead])
+    return not all([await is_published(bus, leg.name, way.channel, p, state) for p, state in ahead])
 
 
 async def _fence_rows(leg: LegPlan, way: Way) -> dict[int, LegState]:
@@ -183,7 +184,7 @@ async def _bus_is_ahead(ledger: Ledger, bus: Bus, leg: LegPlan, way: Way) -> boo
     for partition, end in ends.items():
         position = known.get(partition, LegState()).position
         if end > position:
-            last = await bus.take(way.channel, {partition: end - 1}, most=1, wait=0.0)
+            last = await bus.take(way.channel, {partition: end - 1}, most=1, wait=0.0, subscription=leg.name)
             if not last or last[0].batch.sequence > published:
                 return True
     return False

@@ -40,9 +40,9 @@ def fence_name(leg: LegPlan, channel: str) -> str:
     return f"{leg.name}@{channel}"
 
 
-async def is_published(bus: Bus, channel: str, partition: int, state: LegState) -> bool:
-    """Whether the batch at which a target stands is the one that is at its place in the channel."""
-    found = await bus.take(channel, {partition: state.position - 1}, most=1, wait=0.0)
+async def is_published(bus: Bus, leg: str, channel: str, partition: int, state: LegState) -> bool:
+    """Whether the batch at which a leg's target stands is the one that is at its place in the channel."""
+    found = await bus.take(channel, {partition: state.position - 1}, most=1, wait=0.0, subscription=leg)
     return [delivery.batch.made for delivery in found if delivery.position == state.position] == [state.made]
 
 

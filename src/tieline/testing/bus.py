@@ -13,6 +13,7 @@
             return OurBus(url)
 
 `shared = False` says that what one bus object publishes is not there for another one, as in memory.
+What a bus that does not seek owes instead is asked of it where its capabilities say so.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ import msgspec
 import pytest
 
 from tieline.bus import Bus, Delivery, Guarantee
-from tieline.errors import ConfigurationError
+from tieline.errors import ConfigurationError, Unavailable
 from tieline.message import Batch, Message, Version, partition_of
 
 T = TypeVar("T")
@@ -74,10 +75,12 @@ def after(found: Iterable[Delivery], before: Mapping[int, int]) -> dict[int, int
     return {**before, **{delivery.partition: delivery.position for delivery in found}}
 
 
-async def take_all(bus: Bus, since: Mapping[int, int], channel: str = OUT, most: int = 1_000) -> list[Delivery]:
-    """Everything there is after these positions."""
+async def take_all(
+    bus: Bus, since: Mapping[int, int], channel: str = OUT, most: int = 1_000, subscription: str = "s"
+) -> list[Delivery]:
+    """Everything there is after these positions, for a subscription."""
     everything: list[Delivery] = []
-    while found := await bus.take(channel, since, most=most, wait=0):
+    while found := await bus.take(channel, since, most=most, wait=0, subscription=subscription):
         since = after(found, since)
         everything += found
     return everything
@@ -205,8 +208,8 @@ class BusSuite:
             await bus.declare(OUT, 1, ["s"])
             for number in range(1, 21):
                 await bus.publish(OUT, batch(number, *(f"{number}/{n}" for n in range(10))))
-            assert len(keys_of(await bus.take(OUT, {0: 0}, most=1, wait=LONG))) == 10
-            assert len(keys_of(await bus.take(OUT, {0: 0}, most=50, wait=LONG))) <= 60
+            assert len(keys_of(await bus.take(OUT, {0: 0}, most=1, wait=LONG, subscription="s"))) == 10
+            assert len(keys_of(await bus.take(OUT, {0: 0}, most=50, wait=LONG, subscription="s"))) <= 60
 
         play(scenario)
 
@@ -215,9 +218,9 @@ class BusSuite:
 
         async def scenario(bus: Bus) -> float:
             await bus.declare(OUT, 1, ["s"])
-            await bus.take(OUT, {0: 0}, most=10, wait=SHORT)
+            await bus.take(OUT, {0: 0}, most=10, wait=SHORT, subscription="s")
             began = time.monotonic()
-            assert await bus.take(OUT, {0: 0}, most=10, wait=SHORT) == []
+            assert await bus.take(OUT, {0: 0}, most=10, wait=SHORT, subscription="s") == []
             return time.monotonic() - began
 
         assert SHORT * 0.9 <= play(scenario) < LONG / 2
@@ -229,7 +232,10 @@ class BusSuite:
             await bus.declare(OUT, 1, ["a", "b"])
             since = {0: 0}
             for number in range(1, 4):
-                waiting = [asyncio.create_task(bus.take(OUT, since, most=10, wait=LONG)) for _ in range(2)]
+                waiting = [
+                    asyncio.create_task(bus.take(OUT, since, most=10, wait=LONG, subscription=subscription))
+                    for subscription in ("a", "b")
+                ]
                 await asyncio.sleep(0.1)
                 began = time.monotonic()
                 await bus.publish(OUT, batch(number, f"{number}"))
@@ -250,12 +256,12 @@ class BusSuite:
                 await bus.publish(OUT, batch(number, "always the same key"))
             found = await take_all(bus, {0: 0, 1: 0})
             assert await bus.ends(OUT) == after(found, {0: 0, 1: 0})
-            assert await bus.take(OUT, await bus.ends(OUT), most=10, wait=0) == []
+            assert await bus.take(OUT, await bus.ends(OUT), most=10, wait=0, subscription="s") == []
 
         play(scenario)
 
     def test_depth_counts_messages(self, play: Play[Any]) -> None:
-        """Messages, not batches, after the given positions."""
+        """Messages, not batches, after the given positions; without seeking, whether there are any."""
 
         async def scenario(bus: Bus) -> None:
             await bus.declare(OUT, 1, ["s"])
@@ -264,8 +270,11 @@ class BusSuite:
                 await bus.publish(OUT, batch(number, *(f"{n}" for n in range(count))))
             found = await take_all(bus, {0: 0})
             depths = [await bus.depth(OUT, {0: delivery.position}) for delivery in found]
-            assert await bus.depth(OUT, {0: 0}) == 11
-            assert depths == [8, 7, 0]
+            depths.insert(0, await bus.depth(OUT, {0: 0}))
+            if bus.capabilities.seeks:
+                assert depths == [11, 8, 7, 0]
+            else:
+                assert [depth > 0 for depth in depths] == [True, True, True, False]
 
         play(scenario)
 
@@ -276,14 +285,15 @@ class BusSuite:
             await bus.declare(OUT, 1, ["a", "b"])
             for number in range(1, 6):
                 await bus.publish(OUT, batch(number, f"{number}"))
-            everything = await take_all(bus, {0: 0})
+            everything = await take_all(bus, {0: 0}, subscription="a")
             await bus.done(OUT, "a", {0: everything[4].position})
-            assert keys_of(await take_all(bus, {0: 0})) == ["1", "2", "3", "4", "5"]
+            assert keys_of(await take_all(bus, {0: 0}, subscription="b")) == ["1", "2", "3", "4", "5"]
             await bus.done(OUT, "b", {0: everything[1].position})
-            assert keys_of(await take_all(bus, {0: everything[1].position})) == ["3", "4", "5"]
+            rest = await take_all(bus, {0: everything[1].position}, subscription="b")
+            assert keys_of(rest) == ["3", "4", "5"]
             await bus.done(OUT, "b", {0: everything[4].position})
             await bus.publish(OUT, batch(6, "6"))
-            (last,) = await take_all(bus, {0: everything[4].position})
+            (last,) = await take_all(bus, {0: everything[4].position}, subscription="b")
             assert keys_of([last]) == ["6"]
             assert last.position > everything[4].position
 
@@ -296,11 +306,13 @@ class BusSuite:
             await bus.declare(OUT, 1, ["a", "b"])
             for number in range(1, 4):
                 await bus.publish(OUT, batch(number, f"{number}"))
-            everything = await take_all(bus, {0: 0})
+            everything = await take_all(bus, {0: 0}, subscription="a")
             await bus.done(OUT, "a", {0: everything[1].position})
             await bus.done(OUT, "a", {0: everything[0].position})
             await bus.done(OUT, "b", {0: everything[0].position})
-            assert keys_of(await take_all(bus, {0: everything[0].position})) == ["2", "3"]
+            for subscription, left in (("a", ["3"]), ("b", ["2", "3"])):
+                since = {0: everything[3 - len(left) - 1].position}
+                assert keys_of(await take_all(bus, since, subscription=subscription)) == left
 
         play(scenario)
 
@@ -314,7 +326,7 @@ class BusSuite:
             since = await bus.ends(OUT)
             await bus.publish(OUT, batch(2, "2"))
             await bus.done(OUT, "a", await bus.ends(OUT))
-            assert keys_of(await take_all(bus, since)) == ["2"]
+            assert keys_of(await take_all(bus, since, subscription="b")) == ["2"]
 
         play(scenario)
 
@@ -328,7 +340,7 @@ class BusSuite:
             await bus.declare(OUT, 2, ["a", "b"])
             assert await bus.ends(OUT) == ends
             await bus.done(OUT, "a", ends)
-            assert sorted(keys_of(await take_all(bus, {0: 0, 1: 0}))) == ["1", "2", "3"]
+            assert sorted(keys_of(await take_all(bus, {0: 0, 1: 0}, subscription="b"))) == ["1", "2", "3"]
 
         play(scenario)
 
@@ -358,7 +370,7 @@ class BusSuite:
             await bus.declare(OUT, 1, ["a", "b"])
             await bus.publish(OUT, batch(1, "1"))
             await bus.forget(OUT, "b")
-            assert keys_of(await take_all(bus, {0: 0})) == ["1"]
+            assert keys_of(await take_all(bus, {0: 0}, subscription="a")) == ["1"]
             await bus.forget(OUT, "b")
             await bus.forget(OUT, "a")
             await bus.forget(OUT, "a")
@@ -418,12 +430,15 @@ class BusSuite:
             since = await from_the_start(bus)
             found: list[str] = []
             while len(found) < 120:
-                taken = await bus.take(OUT, since, most=20, wait=LONG)
+                taken = await bus.take(OUT, since, most=20, wait=LONG, subscription="s")
                 since = after(taken, since)
                 found += keys_of(taken)
             return found
 
         async def scenario(bus: Bus) -> list[str]:
+            self._skip_unless(
+                bus.capabilities.seeks, "positions are batch numbers, and a channel's one source gives them"
+            )
             await bus.declare(OUT, 1, ["s"])
             async with asyncio.TaskGroup() as tasks:
                 following = tasks.create_task(follow(bus))
@@ -445,16 +460,16 @@ class BusSuite:
             await bus.declare(OUT, 1, ["s"])
             other = self.open(url)
             try:
-                waiting = asyncio.create_task(other.take(OUT, {0: 0}, most=10, wait=LONG))
+                waiting = asyncio.create_task(other.take(OUT, {0: 0}, most=10, wait=LONG, subscription="s"))
                 await asyncio.sleep(0.1)
                 began = time.monotonic()
                 await bus.publish(OUT, batch(1, "1"))
                 assert keys_of(await waiting) == ["1"]
                 assert time.monotonic() - began < LONG / 2
                 await other.publish(OUT, batch(2, "2"))
-                assert keys_of(await take_all(bus, {0: 0})) == ["1", "2"]
             finally:
                 await other.close()
+            assert keys_of(await take_all(bus, {0: 0})) == ["1", "2"]
 
         play(scenario)
 
@@ -478,6 +493,76 @@ class BusSuite:
         before = play(first)
         self._skip_unless(before is not None, "this bus promises nothing beyond its process")
         assert in_place(play(second)) == in_place(before)
+
+    # -- what a bus owes that does not seek -----------------------------------------------------------
+
+    def test_a_batch_that_is_published_twice_is_there_once(self, url: str, play: Play[Any]) -> None:
+        """A publisher that was cut off begins again, one that stood still goes on with what others published."""
+
+        async def scenario(bus: Bus) -> tuple[list[Delivery], dict[int, int]]:
+            self._skip_unless(not bus.capabilities.seeks, "what is published twice is known by its batch number")
+            await bus.declare(OUT, 1, ["s"])
+            other = self.open(url)
+            try:
+                for number in (1, 2, 3, 4):
+                    await bus.publish(OUT, batch(number, f"{number}"))
+                for number in (2, 3):
+                    await other.publish(OUT, batch(number, f"{number}"))
+                await bus.publish(OUT, batch(5, "5"))
+            finally:
+                await other.close()
+            return await take_all(bus, {0: 0}), await bus.ends(OUT)
+
+        found, ends = play(scenario)
+        assert keys_of(found) == ["1", "2", "3", "4", "5"]
+        assert [delivery.position for delivery in found] == [1, 2, 3, 4, 5]
+        assert ends == {0: 5}
+
+    def test_what_is_not_done_is_given_again_to_whoever_takes_next(self, url: str, play: Play[Any]) -> None:
+        """In order, from the oldest, whatever was done with behind it."""
+
+        async def scenario(bus: Bus) -> None:
+            self._skip_unless(not bus.capabilities.seeks, "whoever takes says from where")
+            await bus.declare(OUT, 2, ["s"])
+            for number in range(1, 31):
+                await bus.publish(OUT, batch(number, f"{number}/1", f"{number}/2"))
+            first = self.open(url)
+            try:
+                found = await take_all(first, {0: 0, 1: 0})
+                done = {p: [d.position for d in found if d.partition == p][2] for p in (0, 1)}
+                await first.done(OUT, "s", done)
+            finally:
+                await first.close()
+            again = await take_all(bus, {0: 0, 1: 0})
+            for partition in (0, 1):
+                expected = [d for d in found if d.partition == partition and d.position > done[partition]]
+                assert [d for d in again if d.partition == partition] == expected
+
+        play(scenario)
+
+    def test_nobody_is_told_that_a_partition_is_empty_which_another_one_has(self, url: str, play: Play[Any]) -> None:
+        """What is not acknowledged there would be taken for passed; it comes once the other one lets go."""
+
+        async def scenario(bus: Bus) -> None:
+            self._skip_unless(not bus.capabilities.seeks, "anybody may look anywhere")
+            await bus.declare(OUT, 2, ["s"])
+            other = self.open(url)
+            try:
+                await bus.publish(OUT, batch(1, "1", "2", "3", "4"))
+                found = await take_all(other, {0: 0, 1: 0})
+                assert len(keys_of(found)) == 4
+                with pytest.raises(Unavailable):
+                    await bus.take(OUT, {0: 0}, most=10, wait=SHORT, subscription="s")
+                waiting = asyncio.create_task(bus.take(OUT, {0: 0}, most=10, wait=LONG, subscription="s"))
+                await asyncio.sleep(0.1)
+                await other.take(OUT, after(found, {1: 0}) | {}, most=10, wait=0, subscription="s")
+                assert not waiting.done()
+                await other.take(OUT, {1: 0}, most=10, wait=0, subscription="s")
+                assert await waiting == [d for d in found if d.partition == 0]
+            finally:
+                await other.close()
+
+        play(scenario)
 
     @staticmethod
     def _skip_unless(condition: bool, reason: str) -> None:

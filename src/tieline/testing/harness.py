@@ -535,8 +535,10 @@ class _WorkersBus:
         await self._bus.publish(channel, batch)
         await self._worker.point("publish done")
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> Any:
-        found = await self._bus.take(channel, after, most=most, wait=wait)
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> Any:
+        found = await self._bus.take(channel, after, most=most, wait=wait, subscription=subscription)
         await self._worker.point("take")
         return found
 

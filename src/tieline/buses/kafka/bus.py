@@ -137,7 +137,9 @@ class KafkaBus:
         self._places.pop(channel, None)
         return False
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> list[Delivery]:
         cluster = await self._cluster()
         for again in (True, False):
             place = await self._declared(cluster, channel)

@@ -122,7 +122,9 @@ class NatsBus:
 
     # -- taking --------------------------------------------------------------------------------------
 
-    async def take(self, channel: str, after: Mapping[int, int], *, most: int, wait: float) -> list[Delivery]:
+    async def take(
+        self, channel: str, after: Mapping[int, int], *, most: int, wait: float, subscription: str = ""
+    ) -> list[Delivery]:
         if not after:
             return []
         line = await self._connected()

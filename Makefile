@@ -33,11 +33,11 @@ bench: setup  ## the order workload against the raw limit and a bare loop; write
 faults: setup  ## every kill, freeze and cut, at length
 	@TIELINE_FAULTS=long $(RUN)/pytest tests/faults -s $(ARGS)
 
-services: setup  ## start servers that tests can use and that no wheel brings (none are needed yet)
+services: setup  ## start servers that tests can use and that no wheel brings (RabbitMQ, as root)
 	@$(RUN)/python scripts/services.py $(ARGS)
 
 docs: setup  ## write the reference from the code
 	@$(RUN)/python scripts/reference.py $(ARGS)
 
 lock: setup  ## pin the newest versions that fit
-	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing --extra nats --extra kafka pyproject.toml -o requirements.lock
+	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing --extra nats --extra rabbitmq --extra kafka pyproject.toml -o requirements.lock

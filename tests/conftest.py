@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
+from tests import rabbitmq_node as rabbitmq
 
 pytest.register_assert_rewrite("tieline.testing.ledger", "tieline.testing.bus")
 
@@ -74,3 +75,17 @@ def postgresql_database(postgresql_url: str) -> Iterator[str]:
     finally:
         with psycopg.connect(postgresql_url, autocommit=True) as server:
             server.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node() -> Iterator[rabbitmq.Node]:
+    """A RabbitMQ server that tests may stop, if they start it again."""
+    if not rabbitmq.installed():
+        missing("no RabbitMQ server", rabbitmq.HOW)
+        return
+    node = rabbitmq.Node()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()

@@ -54,7 +54,7 @@ def open_bus(url: str, ledger: Ledger, folder: Path = Path()) -> Bus:
     """The bus at an address; left out, or the ledger's own address, it is the ledger's store itself.
 
     Raises:
-        ConfigurationError: where the address is no bus's, or one of a later version.
+        ConfigurationError: where the address is no bus's.
     """
     if not url or _same(url, ledger.url, folder):
         return SqlBus(ledger, shared=True)

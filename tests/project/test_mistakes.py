@@ -64,7 +64,7 @@ RAW = "tieline.toml"
         ('name = "acme"', 'name = "acme"\nstore = "sqlite://tieline.db"', "store", "three slashes and a file", "sqlite:///"),
         ('name = "acme"', 'name = "acme"\nstore = "sqlite:///"', "store", "three slashes and a file", "sqlite:///"),
         ('name = "acme"', 'name = "acme"\nstore = "postgresql://u:pw@h/d"', "store", "a password stands", "${env:NAME}"),
-        ("[processes.invoicing]", '[buses.main]\nurl = "kafka://h"\n[processes.invoicing]', "kafka", "later version", "leave url out"),
+        ("[processes.invoicing]", '[buses.main]\nurl = "mqtt://h"\n[processes.invoicing]', "mqtt", "a bus cannot be at", "use one of"),
         ("[processes.invoicing]", '[buses.main]\nurl = "nats://t0ken@h"\n[processes.invoicing]', "t0ken@", "a password stands", "${env:NAME}"),
         ("[processes.invoicing]", '[buses.main]\nurl = "smtp://h"\n[processes.invoicing]', "smtp", "cannot be at smtp://", "use one of"),
         ("[processes.invoicing]", "[buses.direct]\n[processes.invoicing]", "buses.direct", "cannot be called 'direct'", "otherwise"),

@@ -5,10 +5,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 STORES: Final = ("sqlite", "postgresql", "memory")
-ENGINES: Final = {"nats": "nats", "kafka": "kafka"}
+ENGINES: Final = {"nats": "nats", "amqp": "rabbitmq", "amqps": "rabbitmq", "kafka": "kafka"}
 """Engines that are no store, by scheme; each is a module in `tieline.buses` and an extra of that name."""
 BUSES: Final = (*STORES, *ENGINES)
-LATER: Final = {"amqp": "RabbitMQ", "amqps": "RabbitMQ"}
 
 
 def scheme_of(url: str) -> str:
@@ -23,10 +22,6 @@ def refused_store(url: str) -> tuple[str, str] | None:
 
 def refused_bus(url: str) -> tuple[str, str] | None:
     """What is wrong with the address of a bus, and the remedy."""
-    scheme = scheme_of(url)
-    if scheme in LATER:
-        what = f"{scheme}:// is {LATER[scheme]}, which comes with a later version"
-        return what, "leave url out for the store's own bus, or use postgresql://… or sqlite:///…"
     return _refused(url, "bus", BUSES)
 
 

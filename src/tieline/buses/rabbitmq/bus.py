@@ -10,7 +10,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from tieline.bus import BusCapabilities, Delivery, Guarantee
-from tieline.buses.pieces import cut
+from tieline.buses._pieces import cut
 from tieline.buses.rabbitmq.ends import End, read_end
 from tieline.buses.rabbitmq.link import Address, Gone, Link, NotAsDeclared
 from tieline.buses.rabbitmq.names import Arguments, Names, of_a_queue, of_an_end, of_the_dropped

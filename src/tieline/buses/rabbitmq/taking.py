@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from tieline.buses.pieces import Joiner
+from tieline.buses._pieces import Joiner
 from tieline.buses.rabbitmq.link import Link, shut
 from tieline.buses.rabbitmq.publishing import Letter
 from tieline.errors import LedgerUnavailable

@@ -9,6 +9,7 @@ from tests.docs.pages import DOCS, ROOT, Reader, fences, first_missing, name_of,
 
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 SERVED = "<!-- needs PostgreSQL -->"
+OVER_RABBITMQ = "<!-- needs RabbitMQ -->"
 _LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -19,7 +20,7 @@ def test_fences_are_what_they_say(page):
         validate(fence)
 
 
-@pytest.mark.parametrize("page", [page for page in HOW_TO if SERVED not in page.read_text()], ids=name_of)
+@pytest.mark.parametrize("page", [page for page in HOW_TO if "<!-- needs" not in page.read_text()], ids=name_of)
 def test_a_how_to_works_as_written(page, tmp_path):
     """Every file is written, every command is run, and prints what the page shows."""
     with Reader(tmp_path) as reader:
@@ -31,6 +32,14 @@ def test_a_how_to_works_as_written(page, tmp_path):
 def test_a_how_to_works_with_postgresql(page, tmp_path, postgresql_database):
     """The same, over a database server."""
     with Reader(tmp_path, {"TIELINE_STORE": postgresql_database}) as reader:
+        assert reader.follow(page)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("page", [page for page in HOW_TO if OVER_RABBITMQ in page.read_text()], ids=name_of)
+def test_a_how_to_works_with_rabbitmq(page, tmp_path, rabbitmq_node):
+    """The same, over a message broker."""
+    with Reader(tmp_path, {"BUS_URL": rabbitmq_node.url}) as reader:
         assert reader.follow(page)
 
 

@@ -202,3 +202,13 @@ def test_kills_with_the_ledger_in_postgresql(postgresql_database, tmp_path):
     kills = dict.fromkeys((Gap.PUBLISHED, *IN_SQL, *IN_REST, Gap.MOVED), 1)
     cell = Cell("bus in PostgreSQL, SQL and REST", "bus", ("books", "desk"), kills)
     killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, store=postgresql_database))
+
+
+@pytest.mark.services
+def test_kills_with_the_bus_in_rabbitmq(rabbitmq_node, tmp_path, monkeypatch):
+    """The same over an engine that cannot seek: what a killed worker had not acknowledged comes again, in order."""
+    kills = dict.fromkeys((Gap.PUBLISHED, Gap.RELAYED, Gap.TAKEN, Gap.COMMITTED, Gap.MOVED, Gap.SWITCHED), 1)
+    monkeypatch.setenv("BUS_PASSWORD", "guest")
+    engine = rabbitmq_node.url.replace(":guest@", ":${env:BUS_PASSWORD}@")
+    cell = Cell("bus on RabbitMQ, SQL", "bus", ("books",), kills, engine=engine)
+    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, engine=cell.engine))

@@ -27,6 +27,7 @@ _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class _Subscriber:
     """What this bus consumes for one subscription of a channel, by partition."""
 
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     consumers: dict[int, Consumer] = field(default_factory=dict)
     takes: int = 0
@@ -149,21 +150,33 @@ class RabbitBus:
         subscriber = self._subscribers.setdefault((channel, subscription), _Subscriber())
         self._keep(subscriber)
         try:
-            await self._consume(subscriber, channel, subscription, after)
-            found = _found(subscriber.consumers, after, most)
-            if not found and wait <= 0:
-                await self._probe(channel, subscriber.consumers.values())
-            until = asyncio.get_running_loop().time() + wait
-            waits = True
-            while waits and not (found := _found(subscriber.consumers, after, most)):
-                for partition, position in after.items():
-                    await subscriber.consumers[partition].widen(position)
-                if waits := await self._wait(channel, subscriber, until):
-                    await self._consume(subscriber, channel, subscription, after)
-                else:
-                    found = _found(subscriber.consumers, after, most)
+            async with subscriber.turn:
+                await self._consume(subscriber, channel, subscription, after)
+                return await self._take(subscriber, channel, subscription, after, most, wait)
         finally:
             self._give_back_later(subscriber)
+
+    async def _take(
+        self,
+        subscriber: _Subscriber,
+        channel: str,
+        subscription: str,
+        after: Mapping[int, int],
+        most: int,
+        wait: float,
+    ) -> list[Delivery]:
+        found = _found(subscriber.consumers, after, most)
+        if not found and wait <= 0:
+            await self._probe(channel, subscriber.consumers.values())
+        until = asyncio.get_running_loop().time() + wait
+        waits = True
+        while waits and not (found := _found(subscriber.consumers, after, most)):
+            for partition, position in after.items():
+                await subscriber.consumers[partition].widen(position)
+            if waits := await self._wait(channel, subscriber, until):
+                await self._consume(subscriber, channel, subscription, after)
+            else:
+                found = _found(subscriber.consumers, after, most)
         if not found and (elsewhere := [p for p in after if not subscriber.consumers[p].held]):
             raise LedgerUnavailable(f"{_place(channel)}: another worker still has partitions {elsewhere}")
         return found

@@ -30,6 +30,7 @@ from tieline.runner.ways import Publisher, begin_stream
 
 log = structlog.get_logger()
 
+_NOTED: Final = 1.0  # seconds within which it is not noted once more that a source was read in vain
 _FEW: Final = 10  # deletes that never wait for a person
 _BRAKE: Final = "*deletes*"
 
@@ -64,6 +65,7 @@ class Reader:
         self._room = room
         self._ledger = ledger
         self._publisher = publisher
+        self.read_at = 0.0  # when this worker has read it, by the ledger's clock
         self._fence = Fence("", 0)
         self._state = SourceState()
         self._now = 0.0  # when this run began, by the ledger's clock
@@ -149,15 +151,21 @@ class Reader:
         await self._finish(last, backfills, swept_at)
 
     async def _finish(self, checkpoint: Checkpoint, backfills: Sequence[Request], swept_at: float) -> None:
+        known = self._state
+        state = msgspec.structs.replace(
+            known,
+            cursor=checkpoint if checkpoint is not None else known.cursor,
+            mapping=self.plan.version,
+            swept_at=swept_at,
+            failure="",
+        )
+        self.read_at = self._now
+        if state == known and self._now - known.read_at < _NOTED and not backfills and not self._again:
+            return
+
         def work(stores: Stores) -> SourceState:
-            state = msgspec.structs.replace(
-                self._state,
-                cursor=checkpoint if checkpoint is not None else self._state.cursor,
-                mapping=self.plan.version,
-                read_at=stores.now(),
-                swept_at=swept_at,
-                failure="",
-            )
+            nonlocal state
+            state = msgspec.structs.replace(state, read_at=stores.now())
             stores.sources.put(self.plan.name, state)
             self._end_backfills(stores, backfills)
             if self._again and self.plan.connector is not None:

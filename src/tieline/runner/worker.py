@@ -223,7 +223,7 @@ class Runner:
         first = True
         while not self._stopping.is_set():
             try:
-                wait = await self._due_in(plan, first, once)
+                wait = await self._due_in(plan, reader.read_at, first, once)
                 if wait > 0:
                     await self._sleep(plan, wait)
                     if wait > _REFILL:
@@ -281,7 +281,7 @@ class Runner:
         total.messages += summary.messages
         total.parked += summary.parked
 
-    async def _due_in(self, plan: SourcePlan, first: bool, once: bool) -> float:
+    async def _due_in(self, plan: SourcePlan, read_at: float, first: bool, once: bool) -> float:
         """Seconds until the source is to be read; process sources when their inbox has something."""
         name = plan.name
 
@@ -295,7 +295,8 @@ class Runner:
                 return 0.0
             until = None
             if not once:
-                until = seconds_until(plan.settings.triggers, stores.now(), stores.sources.get(name).read_at)
+                last = max(read_at, stores.sources.get(name).read_at)
+                until = seconds_until(plan.settings.triggers, stores.now(), last)
             return _LONGEST if until is None else until
 
         return await self.ledger.transact(look)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Final
 
 from tieline.errors import Unavailable
@@ -64,10 +65,11 @@ class Shares:
 
         def share(stores: Stores) -> dict[int, int]:
             # Who runs other flows only takes no part in this one.
-            stores.leases.acquire([self._part(lease)], self.worker)
+            if _seat(stores, lease, self.worker) is None:
+                stores.leases.acquire([_free_seat(stores, lease)], self.worker)
             holders = stores.leases.holders()
-            parts = {name for name in holders if name.startswith(f"part:{lease}|")} | {self._part(lease)}
-            most = -(-partitions // len(parts))
+            workers = {owner for name, owner in holders.items() if name.startswith(f"seat:{lease}/")} | {self.worker}
+            most = -(-partitions // len(workers))
             owners = {p: holders.get(f"{lease}/{p}") for p in range(partitions)}
             # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
             own = [p for p, owner in owners.items() if owner == self.worker and p not in holding]
@@ -85,12 +87,13 @@ class Shares:
 
     async def give_up(self, lease: str, partitions: Iterable[int]) -> None:
         """Give up partitions of `lease`, and take no part in it."""
-        names = [self._part(lease), *(f"{lease}/{partition}" for partition in partitions)]
-        await self._ledger.transact(lambda s: s.leases.release(names, self.worker))
+        names = [f"{lease}/{partition}" for partition in partitions]
 
-    def _part(self, lease: str) -> str:
-        """The lease that shows that this worker takes part in another one."""
-        return f"part:{lease}|{self.worker}"
+        def work(stores: Stores) -> None:
+            seat = _seat(stores, lease, self.worker)
+            stores.leases.release([*names, seat] if seat else names, self.worker)
+
+        await self._ledger.transact(work)
 
     async def leave(self) -> None:
         """Give everything up."""
@@ -100,3 +103,15 @@ class Shares:
             stores.leases.release(mine, self.worker)
 
         await self._ledger.transact(work)
+
+
+def _seat(stores: Stores, lease: str, worker: str) -> str | None:
+    """The lease that shows that a worker takes part in another one."""
+    holders = stores.leases.holders()
+    return next((n for n, owner in holders.items() if owner == worker and n.startswith(f"seat:{lease}/")), None)
+
+
+def _free_seat(stores: Stores, lease: str) -> str:
+    """Seats are numbered and used again: leases named after workers would pile up."""
+    holders = stores.leases.holders()
+    return next(name for number in count() if (name := f"seat:{lease}/{number}") not in holders)

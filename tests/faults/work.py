@@ -185,7 +185,7 @@ class Crew:
             rows = connection.execute("SELECT name, owner FROM lease").fetchall()
         finally:
             connection.close()
-        return {name for name, owner in rows if f"-{worker.pid}-" in owner and name != f"worker:{owner}"}
+        return {name for name, owner in rows if f"-{worker.pid}-" in owner and name.startswith(("read:", "leg:"))}
 
     def cut_off(self, target: str) -> Calls:
         """Calls that were begun and not confirmed, or not looked at after that: each may be made once more."""

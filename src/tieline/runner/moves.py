@@ -16,14 +16,13 @@ WAYS: Final = "ways"
 
 
 class Move(msgspec.Struct, frozen=True):
-    """Where a flow goes and where it came from, in words of the project file. `begun_at` is the ledger's time."""
+    """Where a flow goes and where it came from, in words of the project file."""
 
     flow: str
     to: str
     partitions: int
     was: str
     was_partitions: int
-    begun_at: float = 0.0
     written: bool = False  # the project file says so too
 
     def back(self) -> "Move":

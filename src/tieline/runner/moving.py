@@ -33,7 +33,7 @@ async def begin(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[Source
     own = [replace(plan, legs=legs) for plan in plans if (legs := _legs(plan, move))]
 
     def work(stores: Stores) -> list[str]:
-        keep_move(stores, msgspec.structs.replace(move, begun_at=stores.now()))
+        keep_move(stores, move)
         return settle_ways(stores, own, Publisher(buses, Handover()))
 
     return await ledger.transact(work)

@@ -4,7 +4,7 @@ RUN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults services docs lock
+.PHONY: help setup demo test check bench scale faults services docs lock
 
 help:  ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ check: setup  ## types, style, import directions
 
 bench: setup  ## the order workload against the raw limit and a bare loop; writes benchmarks/latest.json
 	@$(RUN)/python -m benchmarks.run $(ARGS)
+
+scale: setup  ## what sizes cost: ARGS="idle --flows 1000" for a worker in which nothing happens
+	@$(RUN)/python -m benchmarks.scale $(ARGS)
 
 faults: setup  ## every kill, freeze and cut, at length
 	@TIELINE_FAULTS=long $(RUN)/pytest tests/faults -s $(ARGS)

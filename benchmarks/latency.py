@@ -12,7 +12,7 @@ import structlog
 
 from benchmarks import workload
 from benchmarks.one import landscape
-from tieline.assembly import open_bus, open_ledger
+from tieline.assembly import close_all, open_bus, open_ledger
 from tieline.runner import Runner
 
 POLL = 0.002  # seconds between looks at the source
@@ -56,7 +56,7 @@ def listen(dsn: str, count: int) -> dict[str, float]:
     return arrived
 
 
-async def work(dsn: str, folder: Path, way: str) -> None:
+async def work(dsn: str, folder: Path, way: str, engine: str) -> None:
     """Run a worker on an empty source until standard input ends."""
     workload.fill(dsn, 0)
     workload.clear_target(dsn)
@@ -64,20 +64,21 @@ async def work(dsn: str, folder: Path, way: str) -> None:
         db.execute(TELL)
     plan = landscape(dsn, folder, way, csv=False, every=POLL)
     ledger = open_ledger(plan.store, folder)
-    bus = open_bus(plan.store, ledger, folder)
-    runner = Runner(plan, ledger, {"direct": bus, "main": bus})
+    own = open_bus(plan.store, ledger, folder)
+    buses = {"direct": own, "main": open_bus(engine, ledger, folder) if engine else own}
+    runner = Runner(plan, ledger, buses)
     running = asyncio.create_task(runner.run())
     await asyncio.sleep(1.5)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await runner.stop()
     await running
-    await ledger.close()
+    await close_all(buses, ledger)
 
 
-def measure(dsn: str, folder: Path, way: str, count: int, rate: float) -> dict[str, float]:
+def measure(dsn: str, folder: Path, way: str, count: int, rate: float, engine: str = "") -> dict[str, float]:
     """Latencies in milliseconds; worker, shop and listener are processes of their own."""
-    with _begun("work", dsn, str(folder), way) as worker, _begun("listen", dsn, str(count)) as listener:
+    with _begun("work", dsn, str(folder), way, engine) as worker, _begun("listen", dsn, str(count)) as listener:
         placed = place(dsn, count, rate)
         arrived = json.loads(listener.communicate()[0])
         worker.communicate()
@@ -103,9 +104,9 @@ def _begun(*what: str) -> subprocess.Popen[str]:
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     match sys.argv[1:]:
-        case ["work", dsn_, folder_, way_]:
-            asyncio.run(work(dsn_, Path(folder_), way_))
+        case ["work", dsn_, folder_, way_, engine_]:
+            asyncio.run(work(dsn_, Path(folder_), way_, engine_))
         case ["listen", dsn_, count_]:
             print(json.dumps(listen(dsn_, int(count_))))
-        case [dsn_, folder_, way_, count_, rate_]:
-            print(json.dumps(measure(dsn_, Path(folder_), way_, int(count_), float(rate_))))
+        case [dsn_, folder_, way_, count_, rate_, engine_]:
+            print(json.dumps(measure(dsn_, Path(folder_), way_, int(count_), float(rate_), engine_)))

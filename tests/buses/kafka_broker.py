@@ -1,6 +1,7 @@
 """A broker that speaks Kafka's protocol, as a process of its own on a free port: Tansu, from a wheel."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -54,6 +55,8 @@ class Broker:
         """SIGSTOP makes it silent without closing anything, SIGCONT lets it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def _listens(self) -> bool:
         try:

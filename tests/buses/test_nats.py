@@ -656,7 +656,7 @@ def test_a_reader_that_hears_nothing_any_more_goes_on_elsewhere(cluster):
         await formed(cluster)
         for server in cluster.servers * 5:
             async with opened(f"{server.url}?replicas=3") as bus:
-                waiting = asyncio.create_task(bus.take(OUT, {0: 0}, most=10, wait=60))
+                waiting = asyncio.create_task(take(bus, {0: 0}, wait=60))
                 await asyncio.sleep(0.3)
                 there = await by_hand(server.url, reads_at)
                 if there == server.name:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 
 import msgspec
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,10 +14,7 @@ from tieline.ledgers.memory import MemoryLedger
 from tieline.message import Message, Reason, Version, pack_message
 from tieline.testing.ledger.samples import leg, parked
 
-settings.register_profile(
-    "ledgers", deadline=None, max_examples=150, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
-)
-steps = settings.get_profile("ledgers")
+steps = settings(max_examples=150, stateful_step_count=30)
 
 
 class OnLedger(RuleBasedStateMachine):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tomlkit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.errors import ConfigurationError, Mistake
@@ -91,21 +91,21 @@ def spoilt_text(draw: st.DrawFn) -> bytes:
     return text
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(text=spoilt_values())
 def test_any_values_give_a_landscape_or_mistakes(folder, text):
     """Values of any type, at any place of a good file."""
     judge(folder, text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(text=spoilt_text())
 def test_any_text_gives_a_landscape_or_mistakes(folder, text):
     """Slips of the keyboard, at any place of a good file."""
     judge(folder, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=5))
 def test_every_key_of_any_file_has_a_line(values):
     """The walk over the text meets every key that the parser gives, whatever its form."""

@@ -232,7 +232,7 @@ READINGS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(READINGS)
 def test_over_any_history_versions_rise_ids_differ_and_a_second_reading_says_nothing(
     readings: list[dict[str, str]],

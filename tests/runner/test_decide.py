@@ -347,7 +347,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(works=WORKS, has=HELD, rows=ROWS, event=st.booleans(), retried=st.booleans())
 def test_every_message_has_exactly_one_place_and_no_target_goes_back(
     works: list[Work], has: list[HeldRow], rows: list[ParkedRow], event: bool, retried: bool
@@ -376,7 +376,7 @@ def test_every_message_has_exactly_one_place_and_no_target_goes_back(
     assert not decision.behind or event
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(works=WORKS, event=st.booleans())
 def test_what_was_applied_and_is_held_now_is_never_applied_again_unless_forced(
     works: list[Work], event: bool

@@ -158,6 +158,8 @@ class Sources(Protocol):
     def get(self, source: str) -> SourceState: ...
     def put(self, source: str, state: SourceState) -> None: ...
     def all(self) -> dict[str, SourceState]: ...
+    def were_read(self, at: Mapping[str, float]) -> None:
+        """Note when sources that have a state were last read without showing anything; never back."""
 
 
 class Seen(Protocol):
@@ -225,6 +227,9 @@ class Legs(Protocol):
     """Legs, their ways, their positions per channel and partition, and their counts."""
 
     def get(self, leg: str) -> LegRow | None: ...
+    def among(self, legs: Sequence[str]) -> dict[str, LegRow]:
+        """Those of these legs that are known."""
+
     def of_source(self, source: str) -> list[LegRow]: ...
     def all(self) -> list[LegRow]: ...
     def put(self, row: LegRow) -> None:
@@ -235,6 +240,9 @@ class Legs(Protocol):
 
     def states(self, leg: str, channel: str) -> dict[int, LegState]: ...
     def move(self, leg: str, channel: str, states: Mapping[int, LegState]) -> None: ...
+    def behind(self) -> list[tuple[str, str]]:
+        """Leg and channel of this store, where something stands after a position of the leg's."""
+
     def totals(self, leg: str) -> dict[str, int]:
         """All outcomes of the leg: those kept in the ledger and those of its partitions, added up."""
 
@@ -269,6 +277,10 @@ class Parked(Protocol):
     def waiting(self, leg: str, limit: int) -> list[ParkedRow]:
         """Rows that wait for a reference or behind another event, oldest first."""
 
+    def stirring(self, now: float) -> list[str]:
+        """The legs, and sources, with something to do now: a row of `due`, a reference that is to be asked for
+        again, or an event that is first of its subject by now."""
+
     def wake(self, target: str, entity: str, keys: Sequence[str]) -> int:
         """Rows of the target's legs that wait for these keys become due now, as retries; gives their number."""
 
@@ -293,6 +305,8 @@ class Inbox(Protocol):
     def read(self, source: str, limit: int) -> list[InboxRow]: ...
     def remove(self, source: str, up_to: int) -> None: ...
     def depth(self, source: str) -> int: ...
+    def filled(self) -> list[str]:
+        """The sources for which anything is there."""
 
 
 class Leases(Protocol):
@@ -311,8 +325,8 @@ class Leases(Protocol):
     def begin_at(self, token: int) -> None:
         """Nobody holds anything any more, and every token given from now on is higher than this one."""
 
-    def holders(self) -> dict[str, str]:
-        """The living owner of each lease."""
+    def holders(self, beginning: str = "") -> dict[str, str]:
+        """The living owner of each lease whose name begins so."""
 
     def alive(self) -> dict[str, float]:
         """The living owners, each with the time until which its last beat counts."""
@@ -379,6 +393,13 @@ class Ledger(Protocol):
         At once where one was notified after the caller noted `rung` as `since`; without it, after this
         object's previous wait on that topic was over. So no notification falls between a look and a wait;
         a wait may end without one.
+        """
+
+    def listen(self, topics: Sequence[str], heard: Callable[[], None]) -> Callable[[], None]:
+        """Have `heard` called in this event loop each time one of the topics is notified, by any process.
+
+        It may be called without a notification, as after a line was lost on which one may have come. Whoever awaits
+        the transaction that notifies goes on first. Gives the function that ends it.
         """
 
     async def close(self) -> None: ...

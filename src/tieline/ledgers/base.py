@@ -5,8 +5,8 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ClassVar, Final, TypeVar
 
 from tieline.errors import LedgerUnavailable, TielineError
 from tieline.ledger import Fence, Stores
@@ -48,7 +48,23 @@ class SqlLedger(ABC):
         return self._bell.rung
 
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work, fences)
+        job = self._thread.submit(self._transact, work, fences)
+        try:
+            result, topics = await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(self._ring_all_the_same)  # nobody waits for it any more, and it may be kept
+            raise
+        # Here and not on the thread: who awaits this goes on before those who are woken.
+        if topics:
+            self._bell.ring(topics)
+        return result
+
+    def _ring_all_the_same(self, job: "Future[tuple[Any, list[str]]]") -> None:
+        if not job.cancelled() and job.exception() is None and (topics := job.result()[1]):
+            self._bell.ring(topics)
+
+    def listen(self, topics: Sequence[str], heard: Callable[[], None]) -> Callable[[], None]:
+        return self._bell.listen(topics, heard)
 
     async def wait(self, topics: Sequence[str], seconds: float, since: int | None = None) -> None:
         await self._bell.wait(topics, seconds, since)
@@ -67,7 +83,7 @@ class SqlLedger(ABC):
     def _named(self, error: Exception) -> TielineError | None:
         """The error of ours for one of the driver's; None where it is a mistake in the statement."""
 
-    def _transact(self, work: Callable[[Stores], T], fences: Sequence[Fence]) -> T:
+    def _transact(self, work: Callable[[Stores], T], fences: Sequence[Fence]) -> tuple[T, list[str]]:
         wanted: TakeOver | None = None
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -75,7 +91,7 @@ class SqlLedger(ABC):
                 if wanted is not None:
                     stores.take_over(wanted)
                     wanted = None
-                result, topics = stores.inside(work, fences)
+                return stores.inside(work, fences)
             except TakeOver as leases:
                 wanted = leases
             except self.failures as error:
@@ -85,10 +101,6 @@ class SqlLedger(ABC):
                 if not isinstance(named, Again) or attempt == _ATTEMPTS:
                     raise named from error
                 time.sleep(_PAUSE * attempt * random.random())  # noqa: S311 - so that two do not meet again
-            else:
-                if topics:
-                    self._bell.ring(topics)
-                return result
         raise Again(f"ledger {self.url}: others took the same leases, and lost them again, {_ATTEMPTS} times")
 
     def _open(self) -> SqlStores:

@@ -32,7 +32,10 @@ class MemoryLedger(SqlLedger):
         return self._session.dump()
 
     async def transact(self, work: Callable[[Stores], T], fences: Sequence[Fence] = ()) -> T:
-        return self._transact(work, fences)
+        result, topics = self._transact(work, fences)
+        if topics:
+            self._bell.ring(topics)
+        return result
 
     async def close(self) -> None:
         self._disconnect()

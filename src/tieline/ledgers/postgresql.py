@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -65,8 +65,9 @@ class PostgresqlSession(Session):
         self._cursor.execute("begin isolation level " + ("read committed" if fresh else "repeatable read"))
 
     def commit(self, topics: Iterable[str]) -> None:
-        for topic in topics:
-            self._cursor.execute("select pg_notify(%s, %s)", (self._channel, topic))
+        if topics := list(topics):
+            notify = "select pg_notify(%s, topic) from unnest(%s::text[]) as t(topic)"
+            self._cursor.execute(notify, (self._channel, topics))
         self._cursor.execute("commit")
 
     def rollback(self) -> None:
@@ -180,9 +181,16 @@ class PostgresqlLedger(SqlLedger):
         self._listener: asyncio.Task[None] | None = None
 
     async def wait(self, topics: Sequence[str], seconds: float, since: int | None = None) -> None:
+        self._begin_to_listen()
+        await super().wait(topics, seconds, since)
+
+    def listen(self, topics: Sequence[str], heard: Callable[[], None]) -> Callable[[], None]:
+        self._begin_to_listen()
+        return super().listen(topics, heard)
+
+    def _begin_to_listen(self) -> None:
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen())
-        await super().wait(topics, seconds, since)
 
     async def close(self) -> None:
         if self._listener is not None:

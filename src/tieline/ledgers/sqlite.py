@@ -5,7 +5,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -176,9 +176,16 @@ class SqliteLedger(SqlLedger):
         self._poll: asyncio.Task[None] | None = None
 
     async def wait(self, topics: Sequence[str], seconds: float, since: int | None = None) -> None:
+        self._begin_to_watch()
+        await super().wait(topics, seconds, since)
+
+    def listen(self, topics: Sequence[str], heard: Callable[[], None]) -> Callable[[], None]:
+        self._begin_to_watch()
+        return super().listen(topics, heard)
+
+    def _begin_to_watch(self) -> None:
         if self._poll is None or self._poll.done() or self._poll.get_loop() is not asyncio.get_running_loop():
             self._poll = asyncio.create_task(self._watch())
-        await super().wait(topics, seconds, since)
 
     async def close(self) -> None:
         if self._poll is not None:

@@ -34,6 +34,13 @@ class Names:
             known = self._ids.get(name, 0)
         return known
 
+    def all_known(self, names: Iterable[str]) -> list[int]:
+        """The numbers of those names that have one."""
+        wanted = list(names)
+        if missing := [name for name in wanted if name not in self._ids]:
+            self._load(missing)
+        return [self._ids[name] for name in wanted if name in self._ids]
+
     def ids(self, names: Iterable[str]) -> dict[str, int]:
         """The numbers of names, given now where they have none."""
         wanted = sorted(set(names))
@@ -74,6 +81,16 @@ class Names:
         for name in self._fresh:
             del self._names[self._ids.pop(name)]
         self._fresh.clear()
+
+
+def beginning(column: str, prefix: str) -> tuple[str, tuple[str, ...]]:
+    """A condition for texts of an index that begin so, which the index answers, and its values.
+
+    The prefix is one of ours: its last sign is followed by another one.
+    """
+    if not prefix:
+        return "1 = 1", ()
+    return f"{column} >= ? and {column} < ?", (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
 class Texts:

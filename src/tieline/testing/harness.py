@@ -517,6 +517,9 @@ class _WorkersLedger:
         await self._ledger.wait(topics, seconds, since)
         await self._worker.point("woken")
 
+    def listen(self, topics: Sequence[str], heard: Callable[[], None]) -> Callable[[], None]:
+        return self._ledger.listen(topics, heard)
+
     async def close(self) -> None:
         return
 

@@ -52,3 +52,7 @@ class SqlInbox:
     def depth(self, source: str) -> int:
         query = "select count(*) from inbox where source = ?"
         return int(self._session.rows(query, self._names.known(source))[0][0])
+
+    def filled(self) -> list[str]:
+        query = "select source from inbox_end e where exists (select 1 from inbox i where i.source = e.source)"
+        return [self._names.name(source) for (source,) in self._session.rows(query)]

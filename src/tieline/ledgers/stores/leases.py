@@ -6,6 +6,7 @@ from typing import Final
 from tieline.errors import Fenced
 from tieline.ledger import Fence
 from tieline.ledgers.dialect import Merge, Session
+from tieline.ledgers.texts import beginning as such
 
 _FLOOR: Final = ""  # whose token every other lease begins with
 _FORGOTTEN_AFTER: Final = 86_400.0  # seconds after which a dead worker's row is dropped
@@ -71,9 +72,13 @@ class SqlLeases:
         session.run("insert into lease (name, owner, token) values (?, '', 0) on conflict (name) do nothing", _FLOOR)
         session.run("update lease set owner = '', token = case when token < ? then ? else token end", token, token)
 
-    def holders(self) -> dict[str, str]:
-        query = "select name, lease.owner from lease join worker on worker.owner = lease.owner where expires > ?"
-        return dict(self._session.rows(query, self._session.now()))
+    def holders(self, beginning: str = "") -> dict[str, str]:
+        which, values = such("name", beginning)
+        query = (
+            "select name, lease.owner from lease join worker on worker.owner = lease.owner"
+            f" where expires > ? and {which}"
+        )
+        return dict(self._session.rows(query, self._session.now(), *values))
 
     def alive(self) -> dict[str, float]:
         query = "select owner, expires from worker where expires > ?"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +36,11 @@ class SqlLegs:
     def get(self, leg: str) -> LegRow | None:
         rows = self._rows(" where leg = ?", self._names.known(leg))
         return rows[0] if rows else None
+
+    def among(self, legs: Sequence[str]) -> dict[str, LegRow]:
+        session = self._session
+        rows = self._rows(f" where leg {session.among}", session.listed(self._names.all_known(legs)))
+        return {row.leg: row for row in rows}
 
     def of_source(self, source: str) -> list[LegRow]:
         return self._rows(" where source = ? order by leg", source)
@@ -100,6 +105,16 @@ class SqlLegs:
                 for partition, state in sorted(states.items())
             ],
         )
+
+    def behind(self) -> list[tuple[str, str]]:
+        query = (
+            "select distinct s.leg, s.channel from leg_state s"
+            " join channel_partition p on p.channel = s.channel and p.partition = s.partition"
+            " join channel_trimmed t on t.channel = s.channel and t.partition = s.partition"
+            " where p.last > s.position and p.last > t.position"
+        )
+        name = self._names.name
+        return [(name(leg), name(channel)) for leg, channel in self._session.rows(query)]
 
     def totals(self, leg: str) -> dict[str, int]:
         session, number = self._session, self._names.known(leg)

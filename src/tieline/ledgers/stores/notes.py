@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tieline.ledgers.dialect import Merge, Session
+from tieline.ledgers.texts import beginning
 
 
 class SqlNotes:
@@ -23,5 +24,6 @@ class SqlNotes:
         self._session.merge(Merge("note", "name value", "text text", key="name"), [(name, json.dumps(value))])
 
     def starting(self, prefix: str) -> dict[str, Any]:
-        query = "select name, value from note where substr(name, 1, ?) = ? order by name"
-        return {name: json.loads(value) for name, value in self._session.rows(query, len(prefix), prefix)}
+        which, values = beginning("name", prefix)
+        query = f"select name, value from note where {which} order by name"
+        return {name: json.loads(value) for name, value in self._session.rows(query, *values)}

@@ -158,6 +158,10 @@ class SqlParked:
         which = "leg = ? and reason in ('reference', 'order') order by epoch, counter limit ?"
         return self._where(which, self._names.known(leg), limit)
 
+    def stirring(self, now: float) -> list[str]:
+        name = self._names.name
+        return [name(leg) for (leg,) in self._session.rows(_STIRRING, now, now)]
+
     def wake(self, target: str, entity: str, keys: Sequence[str]) -> int:
         if not keys:
             return 0
@@ -208,3 +212,22 @@ class SqlParked:
 _LEGS_TO: Final = "select leg from leg where target = ? order by leg"
 _COLUMNS: Final = ", ".join(SqlParked._merge.names)
 _Parked = list[ParkedRow]  # inside the class, `list` is a method
+
+# Leg by leg along the index: what waits long is not looked at, however much of it there is.
+_STIRRING: Final = """
+with recursive each (leg) as (
+    select min(leg) from parked where due is not null
+    union all
+    select (select min(p.leg) from parked p where p.due is not null and p.leg > each.leg)
+    from each where each.leg is not null
+)
+select leg from each where leg is not null
+    and exists (select 1 from parked p where p.leg = each.leg and p.due is not null and p.due <= ?)
+union
+select leg from parked where reason in ('reference', 'order') and reason = 'reference' and not_before <= ?
+union
+select leg from parked p where reason in ('reference', 'order') and reason = 'order' and not exists (
+    select 1 from parked q where q.leg = p.leg and q.subject = p.subject
+        and (q.epoch, q.counter, q.edit) < (p.epoch, p.counter, p.edit)
+)
+"""

@@ -1,6 +1,7 @@
 """Cursors and counters, one row a source."""
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from tieline.ledger import SourceState
@@ -39,6 +40,11 @@ class SqlSources:
             shown(state.failure),
         )
         self._session.merge(self._merge, [row])
+
+    def were_read(self, at: Mapping[str, float]) -> None:
+        query = "update source set read_at = ? where source = ? and read_at < ?"
+        known = [(self._names.known(source), when) for source, when in at.items()]
+        self._session.many(query, [(when, number, when) for number, when in sorted(known)])
 
     def all(self) -> dict[str, SourceState]:
         return {self._names.name(row[0]): _source(row) for row in self._session.rows(_SOURCE)}

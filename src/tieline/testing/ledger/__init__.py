@@ -16,9 +16,9 @@
 
 from tieline.testing.ledger.channels import ChannelsKept
 from tieline.testing.ledger.leases import LeasesKept
-from tieline.testing.ledger.parked import ParkedKept
+from tieline.testing.ledger.parked import ParkedKept, StirringKept
 from tieline.testing.ledger.processes import Processes
-from tieline.testing.ledger.rest import HeldKept, InboxKept, LegsKept, NotesKept
+from tieline.testing.ledger.rest import HeldKept, InboxKept, LegsKept, NotesKept, SourcesKept
 from tieline.testing.ledger.seen import SeenKept
 from tieline.testing.ledger.transactions import Transactions
 from tieline.testing.ledger.waiting import Waiting
@@ -32,8 +32,10 @@ class LedgerSuite(
     SeenKept,
     ChannelsKept,
     LegsKept,
+    SourcesKept,
     HeldKept,
     ParkedKept,
+    StirringKept,
     InboxKept,
     NotesKept,
     Waiting,

@@ -37,6 +37,14 @@ class LeasesKept(Suite):
         """The holder gets the token it has."""
         assert bench(_take("w1", "a")) == bench(_take("w1", "a"))
 
+    def test_holders_are_found_by_how_a_lease_begins(self, bench: Bench) -> None:
+        """Letter by letter, the living ones."""
+        bench(_take("w1", "leg:a/0", "leg:a/1", "leg:ab/0", "read:a"))
+        bench(_take("w2", "leg:a/2", seconds=0))
+        found = bench(lambda stores: stores.leases.holders("leg:a/"))
+        assert found == {"leg:a/0": "w1", "leg:a/1": "w1"}
+        assert bench(lambda stores: stores.leases.holders("seat:")) == {}
+
     def test_a_dead_worker_s_lease_passes_with_a_higher_token(self, bench: Bench) -> None:
         """When a holder's time is over, the next gets its lease, and so on."""
         tokens = [bench(_take(f"w{number}", "a", seconds=0))["a"] for number in range(4)]

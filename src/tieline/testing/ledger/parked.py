@@ -274,3 +274,52 @@ def _due_now(stores: Stores, leg: str) -> list[ParkedRow]:
 
 
 _LEGS = {LEG: "erp", "invoices→erp": "erp", "orders→crm": "crm"}
+
+
+class StirringKept(Suite):
+    """What `Stores.parked.stirring` promises: it names exactly the legs that have something to do."""
+
+    def _stirring(self, bench: Bench, now: float = 100.0) -> list[str]:
+        return sorted(bench(lambda stores: stores.parked.stirring(now)))
+
+    def test_a_leg_stirs_when_a_retry_is_due(self, bench: Bench) -> None:
+        """From its time on; what is to be tried later, or never, stirs nobody."""
+        _put(
+            bench,
+            parked("a", leg="early", not_before=99.0),
+            parked("b", leg="early", not_before=99.5),
+            parked("a", leg="late", not_before=101.0),
+            parked("a", leg="doubt", reason=Reason.DOUBT, not_before=100.0),
+            parked("a", leg="never", reason=Reason.DOUBT, not_before=NEVER),
+            parked("a", leg="dead", reason=Reason.DEAD),
+        )
+        assert self._stirring(bench, 98.0) == []
+        assert self._stirring(bench) == ["doubt", "early"]
+        assert self._stirring(bench, 200.0) == ["doubt", "early", "late"]
+
+    def test_a_leg_stirs_when_somebody_has_decided(self, bench: Bench) -> None:
+        """Whatever it waited for."""
+        _put(bench, parked("a", reason=Reason.DEAD), parked("a", leg="other", reason=Reason.DEAD))
+        _decide(bench, parked("a"), "drop")
+        assert self._stirring(bench) == [LEG]
+
+    def test_a_leg_stirs_when_a_reference_is_to_be_asked_for_again(self, bench: Bench) -> None:
+        """From its time on."""
+        _put(
+            bench,
+            parked("a", reason=Reason.REFERENCE, not_before=99.0, waits_for=("Customer", "1")),
+            parked("a", leg="late", reason=Reason.REFERENCE, not_before=101.0, waits_for=("Customer", "1")),
+        )
+        assert self._stirring(bench) == [LEG]
+
+    def test_a_leg_stirs_when_an_event_is_first_of_its_subject(self, bench: Bench) -> None:
+        """Not while an earlier one is parked, whatever that waits for."""
+        _put(
+            bench,
+            parked("a", 1, reason=Reason.DEAD, subject="meter 1"),
+            parked("b", 2, reason=Reason.ORDER, subject="meter 1"),
+            parked("c", 3, reason=Reason.ORDER, subject="meter 1"),
+        )
+        assert self._stirring(bench) == []
+        bench(lambda stores: stores.parked.remove(LEG, [("a", parked("a", 1).message_id)]))
+        assert self._stirring(bench) == [LEG]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tieline.connector import LegState
-from tieline.ledger import InboxRow, LegRow, Stores, Way
+from tieline.ledger import InboxRow, LegRow, SourceState, Stores, Way
 from tieline.message import Version
 from tieline.testing.ledger.bench import Bench, Suite
 from tieline.testing.ledger.samples import HOSTILE, held, id_of, leg
@@ -30,6 +30,31 @@ class LegsKept(Suite):
         assert bench(lambda stores: stores.legs.of_source("shop.order")) == rows[:2]
         assert bench(lambda stores: stores.legs.all()) == rows
         assert bench(lambda stores: stores.legs.get("nobody's")) is None
+
+    def test_many_legs_are_found_by_name_at_once(self, bench: Bench) -> None:
+        """Those that are known, each with its counts."""
+        rows = [leg(), leg("orders→crm", "crm"), leg("stock→shop", "shop", "erp.stock")]
+        for row in rows:
+            bench(partial(_put_leg, row=row))
+        bench(lambda stores: stores.legs.count(LEG, 5))
+        found = bench(lambda stores: stores.legs.among([LEG, "stock→shop", "nobody's"]))
+        assert found == {LEG: msgspec.structs.replace(rows[0], entered=5), "stock→shop": rows[2]}
+        assert bench(lambda stores: stores.legs.among([])) == {}
+
+    def test_who_has_something_before_it_is_told(self, bench: Bench) -> None:
+        """A leg with a batch after one of its positions; not who is level, and not for what is dropped already."""
+        other = "orders→crm"
+        bench(lambda stores: stores.channels.declare(OUT, 2, [LEG, other]))
+        bench(lambda stores: stores.legs.move(LEG, OUT, {0: LegState(), 1: LegState()}))
+        bench(lambda stores: stores.legs.move(other, OUT, {0: LegState(), 1: LegState()}))
+        assert bench(lambda stores: stores.legs.behind()) == []
+        bench(lambda stores: stores.channels.append(OUT, [(1, 1, 3, b"a"), (1, 2, 3, b"b")]))
+        assert sorted(bench(lambda stores: stores.legs.behind())) == sorted([(LEG, OUT), (other, OUT)])
+        bench(lambda stores: stores.legs.move(LEG, OUT, {1: LegState(2, 2)}))
+        assert bench(lambda stores: stores.legs.behind()) == [(other, OUT)]
+        bench(lambda stores: stores.channels.done(OUT, LEG, {1: 2}))
+        bench(lambda stores: stores.channels.done(OUT, other, {1: 2}))
+        assert bench(lambda stores: stores.legs.behind()) == []
 
     def test_putting_a_leg_again_keeps_its_counts(self, bench: Bench) -> None:
         """Ways and pauses change; what was counted stands."""
@@ -76,6 +101,19 @@ class LegsKept(Suite):
 
 def _counter(counts: dict[str, int]) -> Counter[str]:
     return Counter(counts)
+
+
+class SourcesKept(Suite):
+    """What `Stores.sources` promises beside what the other parts show."""
+
+    def test_when_sources_were_read_is_noted_for_many_at_once(self, bench: Bench) -> None:
+        """It never goes back, changes nothing else, and makes no state where there is none."""
+        state = SourceState(counter=7, cursor="c", read_at=100.0)
+        bench(lambda stores: stores.sources.put("a", state))
+        bench(lambda stores: stores.sources.put("b", state))
+        bench(lambda stores: stores.sources.were_read({"a": 150.5, "b": 50.0, "nobody's": 1.0}))
+        later = msgspec.structs.replace(state, read_at=150.5)
+        assert bench(lambda stores: stores.sources.all()) == {"a": later, "b": state}
 
 
 class HeldKept(Suite):
@@ -155,6 +193,16 @@ class InboxKept(Suite):
         assert bench(lambda stores: stores.inbox.depth("shop.order")) == 0
         bench(lambda stores: stores.inbox.append("shop.order", [("new", b"x", "")]))
         assert bench(lambda stores: stores.inbox.read("shop.order", 9))[0].position > last
+
+    def test_the_sources_for_which_anything_is_there_are_told(self, bench: Bench) -> None:
+        """Until all of it is removed."""
+        assert bench(lambda stores: stores.inbox.filled()) == []
+        bench(lambda stores: stores.inbox.append("shop.order", [("1", b"a", ""), ("2", b"", "erp")]))
+        bench(lambda stores: stores.inbox.append("erp.order", [("1", b"a", "")]))
+        assert sorted(bench(lambda stores: stores.inbox.filled())) == ["erp.order", "shop.order"]
+        last = bench(lambda stores: stores.inbox.read("shop.order", 9))[-1].position
+        bench(lambda stores: stores.inbox.remove("shop.order", last))
+        assert bench(lambda stores: stores.inbox.filled()) == ["erp.order"]
 
     @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
     def test_any_text_can_come_in(self, bench: Bench, text: str) -> None:

@@ -142,3 +142,57 @@ class Waiting(Suite):
             return await _seconds(bench.ledger, "t", LONG, noted)
 
         assert bench.run(scenario()) < LONG / 2
+
+    def test_who_listens_is_told_each_time(self, bench: Bench) -> None:
+        """Of its own topics and no others, until it has heard enough; who awaited the notifying goes on first."""
+        told: list[str] = []
+
+        async def scenario() -> None:
+            stop = bench.ledger.listen(["t", "v"], lambda: told.append("heard"))
+            bench.ledger.listen(["u"], lambda: told.append("another"))
+            await asyncio.sleep(SHORT)
+            told.clear()  # a new line may have told everybody
+            for _ in range(2):
+                await bench.ledger.transact(_ring)
+                told.append("rung")
+                await asyncio.sleep(0.05)
+            stop()
+            await bench.ledger.transact(_ring)
+            await asyncio.sleep(0.05)
+
+        bench.run(scenario())
+        assert told == ["rung", "heard", "rung", "heard"]
+
+    def test_who_listens_hears_of_other_workers_too(self, bench: Bench, sharing: None) -> None:
+        """Promptly."""
+        other = bench.another()
+
+        async def scenario() -> None:
+            heard = asyncio.Event()
+            bench.ledger.listen(["t"], heard.set)
+            await asyncio.sleep(SHORT)
+            heard.clear()
+            await other.ledger.transact(_ring)
+            async with asyncio.timeout(LONG / 2):
+                await heard.wait()
+
+        bench.run(scenario())
+
+    def test_what_nobody_waits_for_any_more_rings_all_the_same(self, bench: Bench) -> None:
+        """A transaction whose caller was cancelled may be kept; then it is told as well."""
+
+        def slowly(stores: Stores) -> None:
+            time.sleep(SHORT)
+            stores.notify("t")
+
+        async def scenario() -> float:
+            await bench.ledger.wait(["t"], SHORT)
+            noted = bench.ledger.rung
+            job = asyncio.create_task(bench.ledger.transact(slowly))
+            await asyncio.sleep(SHORT / 4)
+            job.cancel()
+            waited = await _seconds(bench.ledger, "t", LONG, noted)
+            await asyncio.gather(job, return_exceptions=True)
+            return waited
+
+        assert bench.run(scenario()) < LONG / 2

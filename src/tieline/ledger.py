@@ -246,6 +246,12 @@ class Legs(Protocol):
     def totals(self, leg: str) -> dict[str, int]:
         """All outcomes of the leg: those kept in the ledger and those of its partitions, added up."""
 
+    def all_totals(self) -> dict[str, dict[str, int]]:
+        """The `totals` of every leg that has any, at once."""
+
+    def ahead(self, legs: Sequence[str], length: int) -> dict[str, list[bytes]]:
+        """The first `length` bytes of the next batch of each partition of these legs, where one stands here."""
+
 
 class Held(Protocol):
     """What targets that keep no held table of their own have of ours; also every target's identities."""
@@ -286,6 +292,9 @@ class Parked(Protocol):
 
     def list(self, leg: str | None = None, reason: Reason | None = None, limit: int = 1000) -> list[ParkedRow]: ...
     def counts(self, leg: str) -> dict[Reason, int]: ...
+    def all_counts(self) -> dict[str, dict[Reason, int]]:
+        """The `counts` of every leg and source that has any, at once."""
+
     def for_a_person(self, leg: str) -> int:
         """How many of the leg's rows are for a person; see `ParkedRow`."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 MAX_MESSAGES: Final = 2_000
 MAX_BYTES: Final = 4_000_000
+HEAD: Final = 2_000  # bytes of a packed batch within which its messages begin
 _NOTHING: Final = msgspec.Raw(b"null")
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -94,13 +95,29 @@ class Batch(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return (self.time - _BEGINNING) // _MICROSECOND
 
 
+class _Label(msgspec.Struct, frozen=True):
+    """What of a packed batch stands before its messages."""
+
+    time: datetime
+
+
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Batch)
+_label: Final = msgspec.json.Decoder(_Label)
 
 
 def pack(batch: Batch) -> bytes:
     """The batch as bytes, for a channel."""
     return _encoder.encode(batch)
+
+
+def made_at(head: bytes) -> float | None:
+    """When a packed batch was made, in seconds since 1970, from its first `HEAD` bytes; None where that takes more.
+
+    Names are short, and messages come after them: a quotation mark within a name is escaped.
+    """
+    label, messages, _ = head.partition(b',"messages":[')
+    return _label.decode(label + b"}").time.timestamp() if messages else None
 
 
 def unpack(data: bytes) -> Batch:

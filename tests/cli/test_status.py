@@ -191,3 +191,17 @@ def test_watch_shows_it_again_and_again(running):
     assert process.returncode in {0, 3}
     assert process.stdout.count("orders>office") >= 2
     assert "Traceback" not in process.stderr
+
+
+def test_the_backlog_is_one_number(shop):
+    """For scripts that scale: what is in flight on all legs; by leg with --json."""
+    assert shop("status", "--backlog").stdout == "0\n"
+    shop("run", "--once")
+    shop.publish([message("1008", 8), message("1009", 9)], sequence=50)
+    assert shop("status", "--backlog").stdout == "2\n"
+    now = shop.json("status", "--backlog", "--json")
+    assert now["in_flight"] == 2
+    legs = {leg["leg"]: leg for leg in now["legs"]}
+    assert legs["orders>office"]["in_flight"] == 2
+    assert legs["orders>office"]["lag"] > 0
+    assert legs["customers>office"]["in_flight"] == 0

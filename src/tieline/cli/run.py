@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tieline.cli import running
+from tieline.cli.health import address_of, served
 from tieline.cli.options import ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import log_to_stderr
 from tieline.project.findings import meant
@@ -22,6 +23,13 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="Read each source once, deliver what it gave, and end.")
     ] = False,
+    health: Annotated[
+        str,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Answer /healthz, /readyz and /metrics there. Without HOST: this machine only.",
+        ),
+    ] = "",
     project: ProjectOption = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -31,9 +39,10 @@ def run(
         if flow not in landscape.flows:
             raise typer.BadParameter(f"there is no flow {flow!r}; {meant(flow, landscape.flows)}")
     log_to_stderr(verbose=verbose)
-    raise typer.Exit(asyncio.run(_run(landscape, set(flows) if flows else None, once)))
+    address = address_of(health) if health else None
+    raise typer.Exit(asyncio.run(_run(landscape, set(flows) if flows else None, once, address)))
 
 
-async def _run(landscape: Landscape, only: set[str] | None, once: bool) -> int:
-    async with running.runner_for(landscape, only) as runner:
+async def _run(landscape: Landscape, only: set[str] | None, once: bool, address: tuple[str, int] | None) -> int:
+    async with running.runner_for(landscape, only) as runner, served(runner, address):
         return await running.run(runner, once=once)

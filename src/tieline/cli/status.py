@@ -1,7 +1,9 @@
 """``tieline status``: every leg, what came in, what became of it, and that it adds up."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Group
@@ -11,10 +13,14 @@ from rich.text import Text
 from tieline.assembly import ledger_to_read
 from tieline.cli.options import WAITS, JsonOption, ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import Listing, counted, how_long, log_to_stderr, moment, out, print_json
+from tieline.landscape.backlog import Backlog
+from tieline.landscape.backlog import backlog as read_backlog
 from tieline.landscape.status import LegStatus, SourceStatus, Status
 from tieline.landscape.status import status as read_status
-from tieline.ledger import Ledger
+from tieline.ledger import Stores
 from tieline.system import Landscape
+
+T = TypeVar("T")
 
 app = command_app()
 
@@ -24,15 +30,21 @@ def status(
     project: ProjectOption = None,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew every two seconds, with rates.")] = False,
+    backlog: Annotated[
+        bool, typer.Option("--backlog", help="Only how many messages are in flight: a number to scale by.")
+    ] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Show what came in, what became of it and what waits; exit code 3 where something waits for a person."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
+    if backlog:
+        _print_backlog(asyncio.run(_now(landscape, read_backlog)), as_json)
+        return
     if watch:
         asyncio.run(_watch(landscape))
         return
-    now = asyncio.run(_now(landscape))
+    now = asyncio.run(_now(landscape, partial(read_status, landscape)))
     if as_json:
         print_json(as_values(now))
     else:
@@ -56,16 +68,20 @@ def _fields(part: LegStatus | SourceStatus) -> dict[str, object]:
     return {name: getattr(part, name) for name in part.__struct_fields__}
 
 
-async def _now(landscape: Landscape) -> Status:
+def _print_backlog(now: Backlog, as_json: bool) -> None:
+    if as_json:
+        legs = [{name: getattr(leg, name) for name in leg.__struct_fields__} for leg in now.legs]
+        print_json({"at": now.at, "in_flight": now.in_flight, "workers": now.workers, "legs": legs})
+    else:
+        out().print(Text(str(now.in_flight)))
+
+
+async def _now(landscape: Landscape, look: Callable[[Stores], T]) -> T:
     ledger = ledger_to_read(landscape.store, landscape.folder)
     try:
-        return await _look(landscape, ledger)
+        return await ledger.transact(look)
     finally:
         await ledger.close()
-
-
-async def _look(landscape: Landscape, ledger: Ledger) -> Status:
-    return await ledger.transact(lambda stores: read_status(landscape, stores))
 
 
 async def _watch(landscape: Landscape) -> None:
@@ -74,7 +90,7 @@ async def _watch(landscape: Landscape) -> None:
     try:
         with Live(console=out(), screen=False, auto_refresh=False) as live:
             while True:
-                now = await _look(landscape, ledger)
+                now = await ledger.transact(partial(read_status, landscape))
                 live.update(_shown(now, before), refresh=True)
                 before = now
                 await asyncio.sleep(2.0)

@@ -7,6 +7,7 @@ from typing import Final
 
 from tieline.errors import Unavailable
 from tieline.ledger import Ledger, Stores
+from tieline.runner.pulse import Pulse
 
 _LOOK_EVERY: Final = 1.0  # seconds between looks at who else is there
 
@@ -16,6 +17,7 @@ class Shares:
 
     def __init__(self, ledger: Ledger, worker: str, lease: float) -> None:
         self.worker = worker
+        self.pulse = Pulse(lease)
         self._ledger = ledger
         self._lease = lease
         self._looked: dict[str, float] = {}
@@ -23,6 +25,7 @@ class Shares:
     async def join(self) -> None:
         """Show the first sign of life."""
         await self._ledger.transact(self._beat)
+        self.pulse.beat()
 
     def _beat(self, stores: Stores) -> None:
         stores.leases.beat(self.worker, self._lease)
@@ -33,9 +36,11 @@ class Shares:
         while not stopping.is_set():
             try:
                 await self._ledger.transact(self._beat)
-            except Unavailable:
+            except Unavailable as error:
+                self.pulse.missed(str(error))
                 await asyncio.sleep(0.5)
                 continue
+            self.pulse.beat()
             try:
                 await asyncio.wait_for(stopping.wait(), self._lease / 3)
             except TimeoutError:

@@ -22,6 +22,8 @@ from tieline.runner.epoch import is_to_be_read_again
 from tieline.runner.leg import Leg, Progress, due
 from tieline.runner.moves import WAYS, as_moved
 from tieline.runner.plan import LegPlan, SourcePlan, build
+from tieline.runner.pulse import Pulse
+from tieline.runner.reach import unreachable
 from tieline.runner.reader import Reader, Summary
 from tieline.runner.relay import Relay
 from tieline.runner.requests import Request, ask, requests_for, source_topic
@@ -85,6 +87,7 @@ class Runner:
         self.landscape = landscape
         self.ledger = ledger
         self.buses = buses
+        self.started = False
         self.worker = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._only = only
         self._connectors = dict(connectors) if connectors is not None else _open(landscape, only)
@@ -114,6 +117,7 @@ class Runner:
             asyncio.create_task(self._relay(relays), name="relays"),
             *(asyncio.create_task(self._source(plan, once), name=plan.name) for plan in self.plans),
         ]
+        self.started = True
         watch = asyncio.create_task(self._until_quiet() if once else self._stopping.wait())
         try:
             await asyncio.wait([watch, *tasks], return_when=asyncio.FIRST_EXCEPTION)
@@ -126,6 +130,23 @@ class Runner:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
         return self.report
+
+    async def not_ready(self) -> list[str]:
+        """Why this worker does not do its part: it starts, or ends, or cannot reach its ledger or a bus."""
+        pulse = self._shares.pulse
+        found = []
+        if not self.started:
+            found.append("it is starting")
+        if self._stopping.is_set():
+            found.append("it is stopping")
+        if not pulse.steady:
+            found.append(f"ledger: {pulse.failure or f'no heartbeat for {pulse.age:.0f} s'}")
+        return found + await unreachable(self.buses, [leg.way for leg in self._legs if leg.way is not None])
+
+    @property
+    def pulse(self) -> Pulse:
+        """Whether the ledger has this worker's heartbeat."""
+        return self._shares.pulse
 
     async def stop(self) -> None:
         """Finish the batches in work, give up the leases, and let `run` return."""

@@ -124,5 +124,34 @@ class SqlLegs:
             total.update(json.loads(counts))
         return dict(total)
 
+    def all_totals(self) -> dict[str, dict[str, int]]:
+        totals: dict[int, Counter[str]] = {}
+        for leg, outcome, count in self._session.rows(
+            "select leg, outcome, count from leg_count where outcome <> ''"
+        ):
+            totals.setdefault(leg, Counter())[outcome] += count
+        for leg, counts in self._session.rows("select leg, counts from leg_state where counts <> '{}'"):
+            totals.setdefault(leg, Counter()).update(json.loads(counts))
+        return {self._names.name(leg): dict(total) for leg, total in totals.items()}
+
+    def ahead(self, legs: Sequence[str], length: int) -> dict[str, list[bytes]]:
+        session = self._session
+        numbers = {self._names.known(leg): leg for leg in legs}
+        passed = "case when s.position > coalesce(t.position, 0) then s.position else coalesce(t.position, 0) end"
+        head = (
+            "select substr(k.data, 1, ?) from kept k where k.channel = s.channel and k.partition = s.partition"
+            f" and k.position > {passed} order by k.position limit 1"
+        )
+        query = (
+            f"select s.subscription, ({head}) from subscription s left join leg_state t"
+            " on t.leg = s.subscription and t.channel = s.channel and t.partition = s.partition"
+            f" where s.subscription {session.among}"
+        )
+        found: dict[str, list[bytes]] = {}
+        for number, data in session.rows(query, length, session.listed(list(numbers))):
+            if data is not None:
+                found.setdefault(numbers[number], []).append(data)
+        return found
+
 
 _LEG: Final = f"select {', '.join(SqlLegs._merge.names)} from leg"

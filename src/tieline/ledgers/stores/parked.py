@@ -190,6 +190,12 @@ class SqlParked:
         query = "select reason, count(*) from parked where leg = ? group by reason"
         return {Reason(reason): count for reason, count in self._session.rows(query, self._names.known(leg))}
 
+    def all_counts(self) -> dict[str, dict[Reason, int]]:
+        found: dict[str, dict[Reason, int]] = {}
+        for leg, reason, count in self._session.rows("select leg, reason, count(*) from parked group by leg, reason"):
+            found.setdefault(self._names.name(leg), {})[Reason(reason)] = count
+        return found
+
     def for_a_person(self, leg: str) -> int:
         which = "reason = 'dead letter' or (reason = 'in doubt' and not_before >= ?)"
         query = f"select count(*) from parked where leg = ? and decision = '' and ({which})"

@@ -233,6 +233,7 @@ class ParkedKept(Suite):
         assert [row.key for row in bench(lambda stores: stores.parked.list(None, Reason.DEAD, 2))] == ["d", "b"]
         assert bench(lambda stores: stores.parked.counts(LEG)) == {Reason.DEAD: 2, Reason.RETRY: 1}
         assert bench(lambda stores: stores.parked.counts("nobody's")) == {}
+        assert bench(lambda stores: stores.parked.all_counts())[LEG] == {Reason.DEAD: 2, Reason.RETRY: 1}
 
     def test_what_waits_for_a_person_is_counted(self, bench: Bench) -> None:
         """As the rows say of themselves."""

@@ -98,6 +98,34 @@ class LegsKept(Suite):
         assert bench(lambda stores: stores.legs.totals(LEG)) == {"done": 111, "superseded": 2, "stale": 5}
         assert bench(lambda stores: stores.legs.totals("nobody's")) == {}
 
+    def test_the_totals_of_all_legs_are_those_of_each(self, bench: Bench) -> None:
+        """One look for all gives what a look at each would give, of those that have any."""
+        bench(lambda stores: stores.legs.count(LEG, 100, {"done": 1, "superseded": 2}))
+        bench(lambda stores: stores.legs.move(LEG, OUT, {0: LegState(counts={"done": 10}), 1: LegState()}))
+        bench(lambda stores: stores.legs.move("orders→crm", OUT, {0: LegState(counts={"done": 1000})}))
+        bench(lambda stores: stores.legs.count("stock→shop", 5))
+        totals = bench(lambda stores: stores.legs.all_totals())
+        assert totals == {LEG: {"done": 11, "superseded": 2}, "orders→crm": {"done": 1000}}
+
+    def test_what_is_ahead_of_legs_is_the_next_batch_of_each_partition(self, bench: Bench) -> None:
+        """Behind the leg's position, or where it has none, behind its subscription; only as much as is asked for."""
+        data = [b"first", b"second", b"other"]
+
+        def publish(stores: Stores) -> None:
+            stores.channels.declare(OUT, 2, [LEG, "orders→crm"])
+            stores.channels.append(OUT, [(0, 1, 1, data[0]), (0, 2, 1, data[1]), (1, 2, 1, data[2])])
+
+        bench(publish)
+        found = bench(lambda stores: stores.legs.ahead([LEG, "orders→crm", "nobody's"], 4))
+        assert {leg: sorted(heads) for leg, heads in found.items()} == {
+            LEG: [b"firs", b"othe"],
+            "orders→crm": [b"firs", b"othe"],
+        }
+        bench(lambda stores: stores.legs.move(LEG, OUT, {0: LegState(1), 1: LegState(1)}))
+        bench(lambda stores: stores.channels.done(OUT, "orders→crm", {0: 2}))
+        found = bench(lambda stores: stores.legs.ahead([LEG, "orders→crm"], 100))
+        assert found == {LEG: [b"second"], "orders→crm": [b"other"]}
+
 
 def _counter(counts: dict[str, int]) -> Counter[str]:
     return Counter(counts)

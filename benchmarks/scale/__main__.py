@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import server
+from benchmarks.servers import postgresql
 from benchmarks.scale import idle
 from benchmarks.scale.watched import Postgresql, Sqlite, Watched
 
@@ -16,7 +16,7 @@ from benchmarks.scale.watched import Postgresql, Sqlite, Watched
 def idle_of(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Each number of flows on its own."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="tieline-scale-") as name, server(Path(name)) as dsn:
+    with tempfile.TemporaryDirectory(prefix="tieline-scale-") as name, postgresql(Path(name)) as dsn:
         os.chmod(name, 0o755)
         for flows in chosen.flows:
             folder = Path(name) / f"flows-{flows}"

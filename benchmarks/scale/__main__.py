@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import postgresql
 from benchmarks.scale import idle
 from benchmarks.scale.watched import Postgresql, Sqlite, Watched
+from benchmarks.servers import postgresql
 
 
 def idle_of(chosen: argparse.Namespace) -> list[dict[str, Any]]:

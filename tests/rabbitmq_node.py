@@ -29,13 +29,16 @@ def installed() -> bool:
 
 
 class Node:
-    """A node that listens on loopback alone. `close` ends it and removes all it wrote."""
+    """A node that listens at one address. `close` ends it and removes all it wrote."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.folder = Path(tempfile.mkdtemp(prefix="tieline-rabbitmq-"))
         self.port, distribution, names = (_free_port() for _ in range(3))
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
-        configuration = f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 1MB\n"
+        self.url = f"amqp://guest:guest@{host}:{self.port}/"
+        configuration = (
+            f"listeners.tcp.1 = {host}:{self.port}\ndisk_free_limit.absolute = 1MB\nloopback_users = none\n"
+        )
         (self.folder / "rabbitmq.conf").write_text(configuration)
         (self.folder / "advanced.config").write_text(_ADVANCED)
         (self.folder / "enabled_plugins").write_text("[].")
@@ -67,7 +70,7 @@ class Node:
                 command, env=self._environment, stdout=out, stderr=out, start_new_session=True
             )
         until = time.monotonic() + PATIENCE
-        while not _answers(self.port):
+        while not _answers(self.host, self.port):
             assert self._server.poll() is None, (self.folder / "out").read_text()[-4_000:]
             assert time.monotonic() < until, "the server does not answer"
             time.sleep(0.1)
@@ -83,6 +86,13 @@ class Node:
         if self._server is not None:
             os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
+            self._server = None
+
+    def stop(self) -> None:
+        """In good order, as an administrator does it."""
+        if self._server is not None:
+            self.control("stop")
+            self._server.wait(PATIENCE)
             self._server = None
 
     def control(self, *arguments: str) -> str:
@@ -110,9 +120,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def _answers(host: str, port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=5) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return connection.recv(1) == b"\x01"
     except OSError:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.badinput import company
 from tests.badinput.company import Work
-from tests.badinput.own_server import OwnServer
+from tests.postgresql_node import Node
 
 COUNT = 3_000
 
@@ -49,7 +49,7 @@ def test_killed_connections_of_the_ledger_are_made_anew(tmp_path: Path, postgres
     asyncio.run(check())
 
 
-def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_server: OwnServer) -> None:
+def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_server: Node) -> None:
     """The server is stopped while orders move and is away for seconds: the worker says so, waits, and goes on."""
 
     async def check() -> None:
@@ -62,7 +62,7 @@ def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_serve
         )
         async with company.working(landscape) as work:
             await arrived(office, work, 300)
-            await own_server.stop("fast")
+            await asyncio.to_thread(own_server.stop, "fast")
             try:
                 await work.until(
                     "the worker says that its ledger is away", lambda: "ledger postgresql://" in work.said
@@ -70,7 +70,7 @@ def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_serve
                 await asyncio.sleep(1.5)
                 assert not work.task.done()
             finally:
-                await own_server.start()
+                await asyncio.to_thread(own_server.start)
             company.put_orders(shop, range(COUNT, COUNT + 10))
             await work.until_level(COUNT + 10)
             assert await work.parked() == []
@@ -80,7 +80,7 @@ def test_a_restart_of_the_ledgers_server_is_waited_out(tmp_path: Path, own_serve
 
 
 def test_a_worker_that_is_stopped_while_its_ledger_is_away_ends_in_good_order(
-    tmp_path: Path, own_server: OwnServer
+    tmp_path: Path, own_server: Node
 ) -> None:
     """Nothing hangs and nothing raises; what it could not tell the ledger, the next worker finds out."""
 
@@ -94,12 +94,12 @@ def test_a_worker_that_is_stopped_while_its_ledger_is_away_ends_in_good_order(
         )
         async with company.working(landscape, lease=2.0) as work:
             await arrived(office, work, 300)
-            await own_server.stop("immediate")
+            await asyncio.to_thread(own_server.stop, "immediate")
             try:
                 await work.runner.stop()
                 await asyncio.wait_for(asyncio.shield(work.task), 15)
             finally:
-                await own_server.start()
+                await asyncio.to_thread(own_server.start)
         async with company.working(landscape) as work:
             await work.until_level(COUNT)
         assert company.history_of(office) == company.each_once(range(COUNT))
@@ -133,9 +133,7 @@ def test_a_sqlite_ledger_that_another_program_locks_is_waited_for(tmp_path: Path
     asyncio.run(check())
 
 
-def test_a_target_that_is_restarted_in_the_middle_of_a_batch_gets_it_once(
-    tmp_path: Path, own_server: OwnServer
-) -> None:
+def test_a_target_that_is_restarted_in_the_middle_of_a_batch_gets_it_once(tmp_path: Path, own_server: Node) -> None:
     """The server crashes while a batch is half written: the leg pauses, and the whole batch is written anew."""
 
     async def check() -> None:
@@ -150,7 +148,7 @@ def test_a_target_that_is_restarted_in_the_middle_of_a_batch_gets_it_once(
             clerk.execute("lock table history in share mode")  # the batch gets as far as its first order
             company.put_orders(shop, range(10, COUNT))
             await work.until("a batch is being written", lambda: waiting_in(own_server.url) > 0)
-            await own_server.stop("immediate")
+            await asyncio.to_thread(own_server.stop, "immediate")
             clerk.close()
             try:
 
@@ -161,7 +159,7 @@ def test_a_target_that_is_restarted_in_the_middle_of_a_batch_gets_it_once(
                 leg = (await work.legs())[0]
                 assert (leg.entered, leg.in_flight, leg.off_by) == (COUNT, COUNT - 10, 0)
             finally:
-                await own_server.start()
+                await asyncio.to_thread(own_server.start)
             await work.until_level(COUNT)
             assert await work.parked() == []
         with psycopg.connect(office) as clerk:

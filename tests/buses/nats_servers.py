@@ -1,5 +1,6 @@
 """NATS servers on loopback for tests: started, killed and started again at the same port."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,9 +8,11 @@ import socket
 import subprocess
 import sysconfig
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROGRAM = shutil.which(
     "nats-server", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
@@ -33,25 +36,38 @@ class Server:
     port: int
     more: str = ""
     name: str = "one"
+    host: str = "127.0.0.1"
+    monitored: int = 0
     _child: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
+
+    def tells(self, what: str) -> dict[str, Any]:
+        """What it says of itself on its monitoring port; nothing while it is down."""
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:{self.monitored}/{what}", timeout=2) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except OSError:
+            return {}
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         config = self.folder / f"{self.name}.conf"
         store, log = self.folder / self.name, self.folder / f"{self.name}.log"
-        text = f'listen: "127.0.0.1:{self.port}"\nserver_name: {self.name}\nlog_file: "{log}"\n{self.more}\n'
+        monitored = f'http: "{self.host}:{self.monitored}"\n' if self.monitored else ""
+        text = f'listen: "{self.host}:{self.port}"\nserver_name: {self.name}\nlog_file: "{log}"\n'
+        text += f"{monitored}{self.more}\n"
         config.write_text(text if "jetstream" in self.more else f'{text}jetstream {{ store_dir: "{store}" }}\n')
         assert PROGRAM is not None
         self._child = subprocess.Popen([PROGRAM, "-c", str(config)], stdin=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while time.monotonic() < until:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as there:
+                with socket.create_connection((self.host, self.port), 1) as there:
                     assert there.recv(4) == b"INFO"
                     return
             except OSError:
@@ -79,7 +95,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start all three, and wait until they know each other."""
-        ports, routes = free_ports(3), free_ports(3)
+        ports, routes, monitored = free_ports(3), free_ports(3), free_ports(3)
         known = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
         self.servers = [
             Server(
@@ -87,8 +103,9 @@ class Cluster:
                 port,
                 f'cluster {{ name: three, listen: "127.0.0.1:{route}", routes: [{known}] }}',
                 name=f"node-{number}",
+                monitored=seen,
             )
-            for number, (port, route) in enumerate(zip(ports, routes, strict=True))
+            for number, (port, route, seen) in enumerate(zip(ports, routes, monitored, strict=True))
         ]
         for server in self.servers:
             server.start()

@@ -13,42 +13,60 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
+import psycopg
 from tests.faults import oracle
 
 SERVER = Path(__file__).parent / "server.py"
 HOT = 8
+ACCOUNTS = 3
 
 _ENTITIES = """
-    from tieline import Entity
+    from tieline import Entity, Event
 
 
     class Order(Entity, key="number"):
         number: str
         version: int
+
+
+    class Payment(Event, key="number", subject="account"):
+        number: str
+        account: str
+        n: int
 """
 _SHOP = """
-    from entities import Order
+    from entities import Order, Payment
 
     from tieline import Adapter
     from tieline.connectors.sql import Sql, Table
 
-    shop = Adapter(Sql(orders=Table("orders", key="number", cursor="changed", columns=("number", "version"))))
+    shop = Adapter(
+        Sql(
+            orders=Table("orders", key="number", cursor="changed", columns=("number", "version")),
+            payments=Table("payments", key="number", cursor="number"),
+        )
+    )
 
 
     @shop.source(Order, "orders")
     def order(record):
         return Order(number=record["number"], version=record["version"])
+
+
+    @shop.source(Payment, "payments")
+    def payment(record):
+        return Payment(number=str(record["number"]), account=record["account"], n=record["n"])
 """
 # Now and then a mapping asks for more time, so that something is parked while the target moves on.
 _BOOKS = """
     import random
 
-    from entities import Order
+    from entities import Order, Payment
 
     from tieline import Adapter, RetryLater
     from tieline.connectors.sql import Sql, Table
 
-    books = Adapter(Sql(orders=Table("orders", key="reference")))
+    books = Adapter(Sql(orders=Table("orders", key="reference"), payments=Table("payments", key="number")))
 
 
     @books.sink(Order, "orders")
@@ -56,6 +74,13 @@ _BOOKS = """
         if random.random() < 0.05:
             raise RetryLater("the books are being looked at")
         return {"reference": order.number, "version": order.version}
+
+
+    @books.sink(Payment, "payments")
+    def payment(payment):
+        if random.random() < 0.02:
+            raise RetryLater("the account is being looked at")
+        return {"number": payment.number, "account": payment.account, "n": payment.n}
 """
 _DESK = """
     from entities import Order
@@ -88,6 +113,7 @@ _SOURCE = """
     PRAGMA journal_mode = WAL;
     CREATE TABLE orders (number TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, changed INTEGER NOT NULL);
     CREATE INDEX by_change ON orders (changed);
+    CREATE TABLE payments (number INTEGER PRIMARY KEY, account TEXT NOT NULL, n INTEGER NOT NULL);
 """
 _HISTORY = """
     PRAGMA journal_mode = WAL;
@@ -105,6 +131,30 @@ _HISTORY = """
 _BOOKS_TABLE = """
     CREATE TABLE orders (reference TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL,
       confirmed INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE payments (number TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, n INTEGER NOT NULL);
+    CREATE TABLE ledger (at INTEGER PRIMARY KEY, op TEXT NOT NULL, account TEXT NOT NULL, n INTEGER NOT NULL);
+    CREATE TRIGGER paid AFTER INSERT ON payments BEGIN
+      INSERT INTO ledger (op, account, n) VALUES ('insert', new.account, new.n); END;
+    CREATE TRIGGER repaid AFTER UPDATE ON payments BEGIN
+      INSERT INTO ledger (op, account, n) VALUES ('update', new.account, new.n); END;
+    CREATE TRIGGER unpaid AFTER DELETE ON payments BEGIN
+      INSERT INTO ledger (op, account, n) VALUES ('delete', old.account, old.n); END;
+"""
+_BOOKS_IN_POSTGRESQL = """
+    CREATE TABLE orders (reference text PRIMARY KEY, version bigint NOT NULL, confirmed bigint NOT NULL DEFAULT 0);
+    CREATE TABLE history (n bigserial PRIMARY KEY, reference text, op text, version bigint);
+    CREATE TABLE payments (number text PRIMARY KEY, account text NOT NULL, n bigint NOT NULL);
+    CREATE TABLE ledger (at bigserial PRIMARY KEY, op text, account text, n bigint);
+    CREATE FUNCTION ordered() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO history (reference, op, version)
+        SELECT row.reference, lower(tg_op), row.version FROM (SELECT (coalesce(new, old)).*) AS row;
+      RETURN NULL; END $$;
+    CREATE FUNCTION paid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO ledger (op, account, n)
+        SELECT lower(tg_op), row.account, row.n FROM (SELECT (coalesce(new, old)).*) AS row;
+      RETURN NULL; END $$;
+    CREATE TRIGGER t AFTER INSERT OR DELETE OR UPDATE OF version ON orders FOR EACH ROW EXECUTE FUNCTION ordered();
+    CREATE TRIGGER t AFTER INSERT OR DELETE OR UPDATE ON payments FOR EACH ROW EXECUTE FUNCTION paid();
 """
 _DESK_TABLE = """
     CREATE TABLE orders (id INTEGER PRIMARY KEY, reference TEXT NOT NULL, version INTEGER NOT NULL,
@@ -114,7 +164,11 @@ _DESK_TABLE = """
 
 @dataclass(slots=True)
 class Company:
-    """A project folder with its databases, and the desk's server where orders go there."""
+    """A project folder with its databases, and the desk's server where orders go there.
+
+    `books` is an empty PostgreSQL database for the books; they are a file where it is not given. With `payments`
+    the books get a flow of events, too.
+    """
 
     folder: Path
     targets: tuple[str, ...]
@@ -122,6 +176,9 @@ class Company:
     store: str = "sqlite:///ledger.db"
     engine: str = ""
     steps: bool = False
+    books: str = ""
+    payments: bool = False
+    robustness: str = "standard"
     port: int = 0
     _server: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
@@ -141,9 +198,12 @@ class Company:
             ("books", _BOOKS_TABLE + _HISTORY),
             ("desk", _DESK_TABLE + _HISTORY),
         ):
-            connection = sqlite3.connect(self.database(name))
+            connection = sqlite3.connect(self.folder / f"{name}.db")
             connection.executescript(sql)
             connection.close()
+        if self.books:
+            with psycopg.connect(self.books, autocommit=True) as server:
+                server.execute(_BOOKS_IN_POSTGRESQL)
         if "desk" in self.targets:
             self.open_desk()
         self.declare(self.via)
@@ -163,10 +223,12 @@ class Company:
             trigger = "every 0.02s"
             sweep   = "{sweep}"
             brake   = 1
+            [systems.shop.sources.payment]
+            trigger = "every 0.02s"
 
             [systems.books]
             adapter = "adapters.books"
-            url     = "sqlite:///books.db"
+            url     = "{self.books or "sqlite:///books.db"}"
 
             [systems.desk]
             adapter  = "adapters.desk"
@@ -179,7 +241,18 @@ class Company:
             to      = {list(self.targets)!r}
             via     = "{via}"
             retries = {{ first = "1s", factor = 1, longest = "1s", give_up = "1d" }}
+            robustness = "{self.robustness}"
         """
+        if self.payments:
+            text += f"""
+            [flows.payments]
+            entity  = "Payment"
+            from    = "shop"
+            to      = ["books"]
+            via     = "{via}"
+            retries = {{ first = "1s", factor = 1, longest = "1s", give_up = "1d" }}
+            robustness = "{self.robustness}"
+            """
         if self.engine:
             text += f"""
             [buses.main]
@@ -187,9 +260,9 @@ class Company:
             """
         (self.folder / "tieline.toml").write_text(dedent(text).lstrip())
 
-    def database(self, system: str) -> Path:
-        """The file of a system's database."""
-        return self.folder / f"{system}.db"
+    def database(self, system: str) -> oracle.Database:
+        """Where a system's database is: a file, or an address."""
+        return self.books if system == "books" and self.books else self.folder / f"{system}.db"
 
     def keys(self) -> set[str]:
         """Every key that the source or a target has or had."""
@@ -230,7 +303,7 @@ class Company:
     @contextmanager
     def busy(self, seed: int = 0, *, only_hot: bool = False) -> Iterator["Writer"]:
         """Orders change as long as this lasts; with `only_hot` none comes or goes but the few hot ones."""
-        writer = Writer(self.database("shop"), seed, only_hot)
+        writer = Writer(self.folder / "shop.db", seed, only_hot)
         thread = threading.Thread(target=writer.write, name="writer")
         thread.start()
         try:
@@ -263,6 +336,8 @@ class Writer:
                     change(connection, f"cold-{_next(connection)}")
                 if turn % 24 == 0 and not self._only_hot:
                     self._change_cold(connection)
+                if turn % 4 == 0:
+                    pay(connection, f"account-{self._random.randrange(ACCOUNTS)}")
                 connection.execute("COMMIT")
         finally:
             connection.close()
@@ -284,6 +359,14 @@ def change(connection: sqlite3.Connection, key: str) -> None:
         "INSERT INTO orders VALUES (?, 1, ?) ON CONFLICT DO UPDATE "
         "SET version = version + 1, changed = excluded.changed",
         (key, _next(connection)),
+    )
+
+
+def pay(connection: sqlite3.Connection, account: str) -> None:
+    """One more payment to an account; those of an account are numbered."""
+    connection.execute(
+        "INSERT INTO payments (account, n) SELECT ?, coalesce(max(n), 0) + 1 FROM payments WHERE account = ?",
+        (account, account),
     )
 
 

@@ -5,9 +5,17 @@ Triggers copied every change of a target into its history, so nothing that was d
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import psycopg
+
+Database = Path | str
+"""A SQLite file, or the address of a PostgreSQL database."""
 
 INSERT, UPDATE, DELETE, CONFIRM = "insert", "update", "delete", "confirm"
 
@@ -23,36 +31,36 @@ class Verdict:
     changes: int = 0
 
 
-def source_rows(database: Path) -> dict[str, int]:
+def source_rows(database: Database) -> dict[str, int]:
     """What the source says now: version by key."""
     with _reading(database) as connection:
         return dict(connection.execute("SELECT number, version FROM orders"))
 
 
-def edits(database: Path) -> int:
+def edits(database: Database) -> int:
     """How often the source has changed."""
     with _reading(database) as connection:
         return int(connection.execute("SELECT coalesce(max(changed), 0) FROM orders").fetchone()[0])
 
 
-def keys(database: Path) -> set[str]:
+def keys(database: Database) -> set[str]:
     """Every key that the target ever had."""
     with _reading(database) as connection:
-        return {key for (key,) in connection.execute("SELECT DISTINCT reference FROM history")}
+        return {key for (key,) in connection.execute("SELECT DISTINCT reference FROM history").fetchall()}
 
 
-def target_rows(database: Path) -> list[tuple[str, int]]:
+def target_rows(database: Database) -> list[tuple[str, int]]:
     """What the target holds now: key and version of each row."""
     with _reading(database) as connection:
         return list(connection.execute("SELECT reference, version FROM orders"))
 
 
-def arrived(source: Path, target: Path) -> bool:
+def arrived(source: Database, target: Database) -> bool:
     """Whether the target is what the source is."""
     return sorted(target_rows(target)) == sorted(source_rows(source).items())
 
 
-def judge(source: Path, target: Path, *, confirmed: bool = False) -> Verdict:
+def judge(source: Database, target: Database, *, confirmed: bool = False) -> Verdict:
     """Look through the target's whole history; `confirmed`: each of its orders is to be confirmed, once."""
     with _reading(target) as connection:
         events = connection.execute("SELECT reference, n, op, version FROM history ORDER BY reference, n").fetchall()
@@ -91,5 +99,44 @@ def _follow(key: str, changes: list[tuple[str, int]], confirmed: bool, verdict: 
         last = version
 
 
-def _reading(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
+def paid(database: Database) -> dict[str, int]:
+    """How many payments the source has for each account."""
+    with _reading(database) as connection:
+        return dict(connection.execute("SELECT account, max(n) FROM payments GROUP BY account"))
+
+
+def all_paid(source: Database, target: Database) -> bool:
+    """Whether the target has as many payments as the source."""
+    with _reading(target) as connection:
+        there = dict(connection.execute("SELECT account, count(*) FROM payments GROUP BY account"))
+    return there == paid(source)
+
+
+def judge_payments(source: Database, target: Database) -> list[str]:
+    """What is wrong with the payments: those of an account arrive each once, in the order of their numbers."""
+    with _reading(target) as connection:
+        found = connection.execute("SELECT account, op, n FROM ledger ORDER BY account, at").fetchall()
+    came = {account: [(op, n) for _, op, n in lines] for account, lines in groupby(found, key=lambda line: line[0])}
+    wrong = []
+    for account, last in paid(source).items():
+        wanted = [(INSERT, n) for n in range(1, last + 1)]
+        lines = came.pop(account, [])
+        if lines != wanted:
+            at = next(
+                (n for n, pair in enumerate(zip(lines, wanted, strict=False)) if pair[0] != pair[1]), len(wanted)
+            )
+            wrong.append(f"{account}: {lines[at : at + 5]} where {wanted[at : at + 5]} should be, of {last}")
+    return wrong + [f"{account} was never paid to" for account in came]
+
+
+@contextmanager
+def _reading(database: Database) -> Iterator[Any]:
+    if isinstance(database, Path):
+        file = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
+        try:
+            yield file
+        finally:
+            file.close()
+    else:
+        with psycopg.connect(database, autocommit=True) as server:
+            yield server

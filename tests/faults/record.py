@@ -20,6 +20,7 @@ class Row:
 
 killed: dict[str, Row] = {}
 stopped: dict[str, Row] = {}
+fallen: dict[str, Row] = {}
 
 
 def shown() -> str:
@@ -29,6 +30,7 @@ def shown() -> str:
     for title, rows in (
         ("Killed for real: SIGKILL at each place, with a new worker after each", killed),
         ("Stopped for real: SIGSTOP past the lease, taken over, and let go on or killed", stopped),
+        ("Taken away and brought back while workers were at work", fallen),
     ):
         if rows:
             console.print(title)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from tests.faults import oracle
 from tests.faults.company import Company
 
@@ -71,22 +73,33 @@ class Crew:
     def __enter__(self) -> "Crew":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if error is not None and not str(error).endswith(self.log()):
+            error.add_note(self.log())
         for worker in self.begun:
             if worker.poll() is None:
                 worker.kill()
                 worker.wait()
 
-    def begin(self, gap: Gap | None = None, nth: int = 1, how: str = "kill") -> "subprocess.Popen[bytes]":
-        """A new worker, armed where a gap is given."""
-        command = [sys.executable, *(["-m", "tieline.testing.killed"] if not self.defect else [MUTANT, self.defect])]
+    def begin(
+        self,
+        gap: Gap | None = None,
+        nth: int = 1,
+        how: str = "kill",
+        within: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[bytes]":
+        """A new worker, armed where a gap is given; `within` is a command that it runs under."""
+        command = [*within]
+        command += [sys.executable, *(["-m", "tieline.testing.killed"] if not self.defect else [MUTANT, self.defect])]
         command += ["--project", str(self.company.folder), "--lease", str(LEASE)]
         if gap is not None:
             command += ["--gap", gap.name, "--nth", str(nth), "--how", how]
         with self._log_of(len(self.begun)).open("ab") as log:
             log.write(f"--- {' '.join(command[1:])}\n".encode())
             log.flush()
-            worker = subprocess.Popen(command, stdout=log, stderr=log)
+            around = os.environ | (environment or {})
+            worker = subprocess.Popen(command, stdout=log, stderr=log, env=around)
         self.begun.append(worker)
         return worker
 
@@ -121,7 +134,18 @@ class Crew:
             time.sleep(0.003)
         raise AssertionError("the worker never lets go of the ledger")
 
+    @property
+    def _in_postgresql(self) -> bool:
+        return self.company.store.startswith("postgresql:")
+
     def _ledger_is_free(self) -> bool:
+        if self._in_postgresql:
+            with psycopg.connect(self.company.store, autocommit=True) as server:
+                try:
+                    server.execute("SET lock_timeout = 300; SELECT name FROM tieline.lease FOR UPDATE")
+                except psycopg.errors.LockNotAvailable:
+                    return False
+            return True
         connection = sqlite3.connect(self.company.folder / "ledger.db", timeout=0.2, isolation_level=None)
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -137,23 +161,52 @@ class Crew:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE) == 0, self.log()
 
-    def until_quiet(self, worker: "subprocess.Popen[bytes]") -> None:
+    def until_quiet(self, worker: "subprocess.Popen[bytes]", seconds: float = PATIENCE) -> None:
         """Wait until each target is what the source is, and nothing is under way or parked."""
 
         def quiet() -> bool:
             company = self.company
             assert worker.poll() is None, "the worker that should finish the work has ended"
-            if not all(oracle.arrived(company.database("shop"), company.database(t)) for t in company.targets):
+            shop = company.database("shop")
+            if not all(oracle.arrived(shop, company.database(target)) for target in company.targets):
+                return False
+            if company.payments and not oracle.all_paid(shop, company.database("books")):
                 return False
             return all(not leg["in_flight"] and not leg["parked"] for leg in self.status()["legs"])
 
         try:
-            wait_for("quiet", quiet)
+            wait_for("quiet", quiet, seconds)
         except AssertionError as error:
             shop = self.company.database("shop")
             wrong = {t: oracle.judge(shop, self.company.database(t)).wrong for t in self.company.targets}
             said = json.dumps({"wrong": wrong, "status": self.status()}, indent=1)
             raise AssertionError(f"{error}\n{said}\n{self.log()}") from None
+
+    def finish(self, seconds: float = PATIENCE) -> None:
+        """A new worker finishes the work; then it is judged as it is where nothing may be repeated.
+
+        Raises:
+            AssertionError: with all that the oracle finds, or what the ledger's books do not balance by.
+        """
+        last = self.begin()
+        self.until_quiet(last, seconds)
+        self.end(last)
+        assert not self.problems(), "\n".join([*self.problems(), self.log()])
+
+    def problems(self) -> list[str]:
+        """What the oracle finds in the targets, and the ledger in its books; nothing may be repeated."""
+        shop = self.company.database("shop")
+        found = [
+            f"{target}: {problem}"
+            for target in self.company.targets
+            for problem in unexpected(oracle.judge(shop, self.company.database(target)))
+        ]
+        if self.company.payments:
+            found += oracle.judge_payments(shop, self.company.database("books"))
+        for leg in self.status()["legs"]:
+            if leg["off_by"] or leg["in_flight"] or leg["parked"]:
+                found.append(f"{leg['leg']} does not balance: {leg['balance']}")
+        return found
 
     def status(self) -> Any:
         """What ``tieline status --json`` says."""
@@ -180,11 +233,13 @@ class Crew:
 
     def leases(self, worker: "subprocess.Popen[bytes]") -> set[str]:
         """What a worker leads, sources to read and partitions of legs; also when it is silent, until another does."""
-        connection = sqlite3.connect(f"file:{self.company.folder / 'ledger.db'}?mode=ro", uri=True, timeout=30)
-        try:
-            rows = connection.execute("SELECT name, owner FROM lease").fetchall()
-        finally:
-            connection.close()
+        if self._in_postgresql:
+            with psycopg.connect(self.company.store, autocommit=True) as server:
+                rows = server.execute("SELECT name, owner FROM tieline.lease").fetchall()
+        else:
+            file = f"file:{self.company.folder / 'ledger.db'}?mode=ro"
+            with closing(sqlite3.connect(file, uri=True, timeout=30)) as connection:
+                rows = connection.execute("SELECT name, owner FROM lease").fetchall()
         return {name for name, owner in rows if f"-{worker.pid}-" in owner and name.startswith(("read:", "leg:"))}
 
     def cut_off(self, target: str) -> Calls:

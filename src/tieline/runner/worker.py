@@ -108,9 +108,8 @@ class Runner:
     async def run(self, once: bool = False) -> Report:
         """Run until `stop`; with `once` read each source once, deliver what follows from it, and return."""
         await self._shares.join()
-        await self._settle_ways()
+        relays = await self._settled(once)
         self._legs = [self._leg(leg) for plan in self.plans for leg in plan.legs]
-        relays = await self._new_relays()
         tasks = [
             asyncio.create_task(self._shares.live(self._stopping), name="heartbeat"),
             *(asyncio.create_task(leg.run(self._stopping), name=leg.plan.name) for leg in self._legs),
@@ -174,6 +173,23 @@ class Runner:
         return [leg.name for leg in legs]
 
     # -- starting ----------------------------------------------------------------------------------------
+
+    async def _settled(self, once: bool) -> list[Relay]:
+        """Settle the ways, and wait for an engine that does not answer now; gives what is to be relayed.
+
+        Raises:
+            LedgerUnavailable: with `once`.
+        """
+        while not self._stopping.is_set():
+            try:
+                await self._settle_ways()
+                return await self._new_relays()
+            except LedgerUnavailable as error:
+                if once:
+                    raise
+                log.warning("worker waits", reason=str(error))
+                await self._wait([], _FOR_LEDGER)
+        return []
 
     async def _settle_ways(self) -> None:
         publisher = Publisher(self.buses, self._handover)

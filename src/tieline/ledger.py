@@ -73,7 +73,8 @@ class Way(msgspec.Struct, frozen=True):
     """One way a leg's messages take, for the source's batches in `(after, until]`; the last is open.
 
     `bus` is "direct" or the name of a bus. `entered` is how many messages had come in when the way was
-    ended because the ledger was an older one: some may have been delivered, and be on it no more.
+    ended because the ledger was an older one: some may have been delivered, and be on it no more. The last
+    way may have a `shadow` beside it.
     """
 
     bus: str
@@ -82,11 +83,27 @@ class Way(msgspec.Struct, frozen=True):
     after: int = 0
     until: int | None = None
     entered: int = 0
+    shadow: "Shadow | None" = None
 
     @property
     def begins_after(self) -> int:
         """The batch number up to which unaddressed batches are known to be none of this way's."""
         return 0 if self.after == NOT_BEGUN else self.after
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """A second way of a leg, on which messages are only compared with what the leg has delivered.
+
+    `name` is its subscription, its fence and the name of its books; no other shadow ever has it. `flow` and `to`
+    are words of the project file. `shares` says that its channel is in the ledger's own store.
+    """
+
+    name: str
+    flow: str
+    to: str
+    way: Way
+    shares: bool
+    begun: float
 
 
 class LegRow(msgspec.Struct, frozen=True):

@@ -20,12 +20,12 @@ def worker(shop: Shop) -> Iterator["subprocess.Popen[bytes]"]:
     toml.write_text(toml.read_text().replace('"every 1m"', '"every 1s"'))
     command = [sys.executable, "-c", "from tieline.cli import main; main()", "run"]
     with subprocess.Popen(command, cwd=shop.folder, stderr=subprocess.DEVNULL) as process:
-        _until(lambda: "orders>office" in shop("status").stdout)
+        until(lambda: "orders>office" in shop("status").stdout)
         yield process
         process.terminate()
 
 
-def _until(holds: object, seconds: float = 30.0) -> None:
+def until(holds: object, seconds: float = 30.0) -> None:
     """Wait until something holds."""
     assert callable(holds)
     end = time.monotonic() + seconds
@@ -50,7 +50,7 @@ def word(shop: Shop, key: str = "via") -> str | None:
 def sell(shop: Shop, number: int) -> None:
     """An order more in the shop's file."""
     with (shop.folder / "shop" / "orders.csv").open("a") as orders:
-        orders.write(f"{number},ada@example.com,2026-11-03T10:00:00+01:00,1.00,EUR\n")
+        orders.write(f"{number},C-1,2026-11-03T10:00:00,1.00,EUR,paid\n")
 
 
 def arrived(shop: Shop) -> int:
@@ -63,7 +63,7 @@ def test_a_flow_moves_while_its_worker_runs_and_the_word_is_written(
     shop: Shop, worker: "subprocess.Popen[bytes]"
 ) -> None:
     """To a bus, to a new one at an address, and back; the comment behind the word stays."""
-    _until(lambda: arrived(shop) == 3)
+    until(lambda: arrived(shop) == 3)
     assert "orders goes bus with 4 partitions" in shop("move", "orders", "--to", "bus").stdout
     assert (way(shop), word(shop)) == ("main", '"bus"                   # one word away from "bus"')
     shop("move", "orders", "--to", OWN, "--partitions", "2")

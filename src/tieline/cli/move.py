@@ -11,14 +11,17 @@ from rich.progress import Progress
 
 from tieline.assembly import DIRECT
 from tieline.bus import Bus
+from tieline.cli import shadows
 from tieline.cli.opened import opened, workers
 from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import counted, err, log_to_stderr, out, print_json
+from tieline.cli.ways import named_way, place
 from tieline.errors import ConfigurationError
 from tieline.ledger import Ledger, Stores
-from tieline.project.addresses import password_in_the_open, refused_bus, scheme_of
 from tieline.project.editing import write_bus, write_way
 from tieline.project.findings import meant
+from tieline.project.times import HOW_LONG, seconds
+from tieline.runner.casting import shadows_of_flow
 from tieline.runner.moves import Move, keep_move, move_of
 from tieline.runner.moving import begin, reach, under_way
 from tieline.system import Landscape
@@ -35,6 +38,14 @@ def move(
         str, typer.Option("--to", help="direct, bus, a bus of the project, or the address of a new one.")
     ] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Go back to where the last move came from.")] = False,
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Run the second way beside the first and only compare, or look at it."),
+    ] = False,
+    lasting: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="With --shadow: compare at least so long, such as 10m.")
+    ] = "0s",
+    end_shadow: Annotated[bool, typer.Option("--end-shadow", help="Drop the second way again.")] = False,
     partitions: Annotated[
         int | None, typer.Option("--partitions", min=1, max=256, help="How many workers may share it from now on.")
     ] = None,
@@ -47,16 +58,28 @@ def move(
     landscape = project_at(project).landscape
     if flow not in landscape.flows:
         raise typer.BadParameter(f"there is no flow {flow!r}; {meant(flow, landscape.flows)}")
-    if bool(to) == undo:
-        raise typer.BadParameter("say where: --to direct, --to bus, --to ADDRESS, or --undo")
     log_to_stderr(verbose=verbose, quiet=True)
+    if shadow and not (undo or end_shadow):
+        seconds = _seconds(lasting)
+        raise typer.Exit(asyncio.run(shadows.run(landscape, flow, to, partitions, seconds, dry_run, as_json)))
+    if [bool(to), undo, end_shadow].count(True) != 1 or shadow:
+        raise typer.BadParameter("say where: --to direct, --to bus, --to ADDRESS, or --undo, or --end-shadow")
+    if end_shadow:
+        raise typer.Exit(asyncio.run(shadows.end(landscape, flow, as_json)))
     raise typer.Exit(asyncio.run(_move(landscape, flow, to, partitions, dry_run, as_json)))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; {HOW_LONG}", param_hint="--for") from error
 
 
 async def _move(
     landscape: Landscape, flow: str, to: str, partitions: int | None, dry_run: bool, as_json: bool
 ) -> int:
-    bus, url = _named(landscape, to) if to else ("", "")
+    bus, url = named_way(landscape, to) if to else ("", "")
     if url:
         landscape = replace(landscape, buses={**landscape.buses, bus: url})
     async with opened(landscape, {flow}) as (ledger, buses, plans):
@@ -66,6 +89,7 @@ async def _move(
             return 0
         if dry_run:
             return await _show(ledger, wanted)
+        beside = await ledger.transact(lambda stores: [s.name for s in shadows_of_flow(stores, flow)])
         await reach(ledger, buses, plans, wanted)
         if url:
             assert landscape.file is not None
@@ -73,6 +97,7 @@ async def _move(
         said = await begin(ledger, buses, plans, wanted)
         for line in said:
             err().print(line, markup=False)
+        await shadows.forget(ledger, buses, beside)
         written = await _write(landscape, ledger, wanted)
         running = await ledger.transact(workers)
         if running:
@@ -80,29 +105,6 @@ async def _move(
         left = await under_way(ledger, buses, flow)
         _report(wanted, left, written, bool(running), as_json)
         return 0 if written else FAILED
-
-
-def _named(landscape: Landscape, to: str) -> tuple[str, str]:
-    """The word for the project file, and the address that it gets under `[buses]`, if it is new.
-
-    Raises:
-        typer.BadParameter: where there is no such way.
-    """
-    ways = [DIRECT, "bus", *landscape.buses]
-    if to in ways:
-        return to, ""
-    if "://" not in to:
-        raise typer.BadParameter(f"there is no bus {to!r}; {meant(to, ways)}", param_hint="--to")
-    if (refused := refused_bus(to)) is not None:
-        raise typer.BadParameter("; ".join(refused), param_hint="--to")
-    if password_in_the_open(to):
-        raise typer.BadParameter("a password stands here in the open; write ${env:NAME}", param_hint="--to")
-    known = next((name for name, url in landscape.buses.items() if url == to), None)
-    if known is not None:
-        return known, ""
-    scheme = scheme_of(to)
-    names = (scheme if n == 1 else f"{scheme}{n}" for n in range(1, len(landscape.buses) + 2))
-    return next(name for name in names if name not in ways), to
 
 
 def _wanted(landscape: Landscape, stores: Stores, flow: str, to: str, partitions: int | None) -> Move | str:
@@ -115,7 +117,8 @@ def _wanted(landscape: Landscape, stores: Stores, flow: str, to: str, partitions
         if last is None:
             return f"{flow} has not been moved"
         return last.back()
-    there = (to, partitions or here[1])
+    compared = [shadow.way.partitions for shadow in shadows_of_flow(stores, flow) if shadow.to == to != DIRECT]
+    there = (to, partitions or (compared[0] if compared else here[1]))
     if there == here:
         if last is not None and not last.written:
             return last  # go on with it
@@ -125,14 +128,10 @@ def _wanted(landscape: Landscape, stores: Stores, flow: str, to: str, partitions
 
 async def _show(ledger: Ledger, move: Move) -> int:
     running = await ledger.transact(workers)
-    out().print(f"{move.flow}: from {_place(move.was, move.was_partitions)} to {_place(move.to, move.partitions)}")
+    out().print(f"{move.flow}: from {place(move.was, move.was_partitions)} to {place(move.to, move.partitions)}")
     out().print(f"{counted(len(running), 'worker')} would follow at once")
     err().print("nothing was changed")
     return 0
-
-
-def _place(via: str, partitions: int) -> str:
-    return via if via == DIRECT else f"{via} with {counted(partitions, 'partition')}"
 
 
 async def _write(landscape: Landscape, ledger: Ledger, move: Move) -> bool:
@@ -171,4 +170,4 @@ def _report(move: Move, left: Mapping[str, int], written: bool, running: bool, a
         what = f"{counted(sum(left.values()), 'message')} left on the old way"
         out().print(f"{move.flow}: {what}; {'it goes on' if running else 'the next `tieline run` goes on'}")
     else:
-        out().print(f"{move.flow} goes {_place(move.to, move.partitions)}")
+        out().print(f"{move.flow} goes {place(move.to, move.partitions)}")

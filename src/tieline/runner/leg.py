@@ -37,7 +37,7 @@ from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier, is_published
 from tieline.runner.watches import due_watches
-from tieline.runner.ways import RETIRED, Entities, Handover, bus_called, leave_way, relayed
+from tieline.runner.ways import RETIRED, Entities, Handover, bus_called, leave_way, relayed, works_of
 
 log = structlog.get_logger()
 
@@ -269,23 +269,7 @@ class Leg:
     def _works(
         self, deliveries: Sequence[Delivery], entities: Entities, way: Way
     ) -> tuple[list[Work], dict[int, LegState]]:
-        """The messages that are for this leg and new to it, and where each partition stands behind them."""
-        works: list[Work] = []
-        moves: dict[int, LegState] = {}
-        for delivery in deliveries:
-            partition, batch = delivery.partition, delivery.batch
-            passed = moves.get(partition, self._holding.states[partition]).sequence
-            sequence = max(passed, batch.sequence)
-            moves[partition] = LegState(position=delivery.position, sequence=sequence, made=batch.made)
-            # Published twice by a relay, meant for another leg, or before this way's time.
-            early = batch.sequence <= way.after and batch.to != self.plan.name
-            if batch.sequence <= passed or early or batch.to not in {"", self.plan.name}:
-                continue
-            works.extend(
-                Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
-                for message in batch.messages
-            )
-        return works, moves
+        return works_of(deliveries, way, self.plan.name, self._holding.states, entities)
 
     async def _apply(self, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting) -> None:
         if self._outages >= _STUBBORN:

@@ -6,10 +6,12 @@ from dataclasses import replace
 import msgspec
 
 from tieline.bus import Bus
-from tieline.ledger import Ledger, LegRow, Stores, Way
+from tieline.connector import LegState
+from tieline.ledger import Ledger, Stores, Way
 from tieline.runner.moves import Move, keep_move
 from tieline.runner.plan import LegPlan, SourcePlan
-from tieline.runner.ways import Handover, Publisher, outbox, reach_way, settle_ways
+from tieline.runner.shadows import outbox
+from tieline.runner.ways import Handover, Publisher, reach_way, settle_ways
 
 
 async def reach(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> None:
@@ -46,17 +48,18 @@ def _legs(plan: SourcePlan, move: Move) -> list[LegPlan]:
 async def under_way(ledger: Ledger, buses: Mapping[str, Bus], flow: str) -> dict[str, int]:
     """The legs of a flow that still empty an older way, each with the messages that are left on it."""
     rows = await ledger.transact(lambda s: [row for row in s.legs.all() if row.flow == flow and len(row.ways) > 1])
-    return {row.leg: sum([await _left(ledger, buses, row, way) for way in row.ways[:-1]]) for row in rows}
+    return {row.leg: sum([await left_on(ledger, buses, row.leg, way) for way in row.ways[:-1]]) for row in rows}
 
 
-async def _left(ledger: Ledger, buses: Mapping[str, Bus], row: LegRow, way: Way) -> int:
+async def left_on(ledger: Ledger, buses: Mapping[str, Bus], leg: str, way: Way) -> int:
+    """How many messages a leg, or a shadow, has not taken from a way; at least 1 where the engine cannot count."""
+
     def look(stores: Stores) -> tuple[dict[int, int], int]:
-        states = stores.legs.states(row.leg, way.channel)
+        states = stores.legs.states(leg, way.channel)
         relay = stores.legs.states(f"relay:{way.channel}", outbox(way.channel))
-        waiting = (
-            stores.channels.depth(outbox(way.channel), {p: s.position for p, s in relay.items()}) if relay else 0
-        )
-        return {p: state.position for p, state in states.items()}, waiting
+        box = {0: relay.get(0, LegState()).position}
+        waiting = stores.channels.depth(outbox(way.channel), box)
+        return {p: states.get(p, LegState()).position for p in range(way.partitions)}, waiting
 
     positions, waiting = await ledger.transact(look)
     return waiting + await buses[way.bus].depth(way.channel, positions)

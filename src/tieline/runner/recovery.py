@@ -20,6 +20,7 @@ from tieline.errors import AccessRefused, ConfigurationError, Unavailable
 from tieline.ledger import NOT_BEGUN, Ledger, LegRow, SourceState, Stores, Way
 from tieline.runner.epoch import Recovery, ask_to_read_again, begin_epoch, last_recovery
 from tieline.runner.plan import LegPlan, SourcePlan
+from tieline.runner.shadows import end_shadow
 from tieline.runner.transactional import fence_name, is_published
 from tieline.runner.ways import DIRECT, RETIRED, wished_way
 
@@ -107,6 +108,7 @@ def _part_ways(stores: Stores, row: LegRow, last: int, beginning: int, places: P
         states = stores.legs.states(row.leg, channel)
         moved = {p: msgspec.structs.replace(states[p], position=position) for p, position in positions.items()}
         stores.legs.move(row.leg, channel, moved)
+    row = end_shadow(stores, row)
     *earlier, way = row.ways
     if way.after != NOT_BEGUN:
         until = msgspec.structs.replace(way, until=last, entered=row.entered if elsewhere else 0)

@@ -11,8 +11,8 @@ from tieline.errors import Fenced, TielineError
 from tieline.ledger import Fence, Ledger, Stores
 from tieline.message import unpack
 from tieline.runner.gaps import Gap, gap
+from tieline.runner.shadows import outbox
 from tieline.runner.shares import Shares
-from tieline.runner.ways import outbox
 
 log = structlog.get_logger()
 

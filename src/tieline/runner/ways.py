@@ -21,11 +21,13 @@ from tieline.errors import ConfigurationError, Mistake
 from tieline.flow import Flow
 from tieline.ledger import NOT_BEGUN, Ledger, LegRow, Stores, Way
 from tieline.message import Batch, Outcome, Reason, pack, split
+from tieline.runner.decide import Work
 from tieline.runner.epoch import trust
 from tieline.runner.exact import too_weak
 from tieline.runner.moves import as_moved
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
+from tieline.runner.shadows import end_shadow, outbox, published
 
 DIRECT: Final = "direct"
 _MAIN: Final = "main"
@@ -38,11 +40,6 @@ def wished_way(leg: LegPlan, moved: Flow | None = None) -> Way:
     bus = _MAIN if flow.via == "bus" else flow.via
     partitions = 1 if bus == DIRECT else flow.partitions
     return Way(bus=bus, channel=f"{bus}:{leg.source.name}/{partitions}", partitions=partitions)
-
-
-def outbox(channel: str) -> str:
-    """Where batches for a channel of a foreign engine wait for the relay."""
-    return f"outbox:{channel}"
 
 
 Entities = Mapping[bytes, Entity]
@@ -114,26 +111,32 @@ class Publisher:
         return bus == DIRECT or bus_called(self._buses, bus).capabilities.shares_ledger
 
     def keep(self, stores: Stores, plan: SourcePlan, batches: Sequence[Batch]) -> None:
-        """Append the batches to the channel of each leg's present way, and count them in."""
+        """Append the batches to the channels of each leg's present way and its shadow, and count them in."""
         self._kept = []
         if not batches:
             return
         _exclude(stores, plan.name)
         legs = [leg for leg in stores.legs.of_source(plan.name) if leg.paused != RETIRED]
-        ways = {leg.ways[-1].channel: leg.ways[-1] for leg in legs}
-        for way in ways.values():
-            own = {leg.leg for leg in legs if leg.ways[-1].channel == way.channel}
+        shadows = {leg.leg: leg.ways[-1].shadow for leg in legs if leg.ways[-1].shadow is not None}
+        goes = [(leg.leg, leg.ways[-1]) for leg in legs] + [(leg, one.way) for leg, one in shadows.items()]
+        # Whether a shadow's channel is in the ledger's store is kept with it: its bus may not be known here.
+        shared = {one.way.channel: one.shares for one in shadows.values()}
+        for way in {way.channel: way for _, way in goes}.values():
+            own = {leg for leg, its in goes if its.channel == way.channel}
             chosen = [b for b in batches if not b.to or b.to in own]
             if chosen:
-                self._append(stores, way, chosen)
+                here = shared[way.channel] if way.channel in shared else self.shares(way.bus)
+                self._append(stores, way, chosen, here)
+        for name, shadow in shadows.items():
+            published(stores, name, shadow, batches)
         for leg in legs:
             after = leg.ways[-1].after
             entered = sum(len(b.messages) for b in batches if b.to == leg.leg or (not b.to and b.sequence > after))
             if entered:
                 stores.legs.count(leg.leg, entered=entered)
 
-    def _append(self, stores: Stores, way: Way, batches: Sequence[Batch]) -> None:
-        if not self.shares(way.bus):
+    def _append(self, stores: Stores, way: Way, batches: Sequence[Batch], shared: bool) -> None:
+        if not shared:
             box = outbox(way.channel)
             stores.channels.append(box, [(0, b.sequence, len(b.messages), pack(b)) for b in batches])
             stores.notify(box)
@@ -155,8 +158,38 @@ class Publisher:
         self._kept = []
 
 
-async def reach_way(ledger: Ledger, buses: Mapping[str, Bus], publisher: Publisher, leg: LegPlan, flow: Flow) -> None:
+def works_of(
+    deliveries: Sequence[Delivery],
+    way: Way,
+    leg: str,
+    states: Mapping[int, LegState],
+    entities: Entities,
+) -> tuple[list[Work], dict[int, LegState]]:
+    """The messages that are for this leg and new to it, and where each partition stands behind them."""
+    works: list[Work] = []
+    moves: dict[int, LegState] = {}
+    for delivery in deliveries:
+        partition, batch = delivery.partition, delivery.batch
+        passed = moves.get(partition, states[partition]).sequence
+        sequence = max(passed, batch.sequence)
+        moves[partition] = LegState(position=delivery.position, sequence=sequence, made=batch.made)
+        # Published twice by a relay, meant for another leg, or before this way's time.
+        early = batch.sequence <= way.after and batch.to != leg
+        if batch.sequence <= passed or early or batch.to not in {"", leg}:
+            continue
+        works.extend(
+            Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
+            for message in batch.messages
+        )
+    return works, moves
+
+
+async def reach_way(
+    ledger: Ledger, buses: Mapping[str, Bus], publisher: Publisher, leg: LegPlan, flow: Flow, subscription: str = ""
+) -> None:
     """Make the channel of the way that a leg's flow asks for, where that is not in the ledger's own store.
+
+    The leg subscribes to it, or whoever is named.
 
     Raises:
         ConfigurationError: where there is no such bus, or it does not do for the flow.
@@ -165,7 +198,7 @@ async def reach_way(ledger: Ledger, buses: Mapping[str, Bus], publisher: Publish
     way = wished_way(leg, flow)
     bus = bus_called(buses, way.bus)
     if not publisher.shares(way.bus):
-        await bus.declare(way.channel, way.partitions, [leg.name])
+        await bus.declare(way.channel, way.partitions, [subscription or leg.name])
     # By now the engine has been reached, and so is known as it is.
     if weak := too_weak(flow, way.bus, bus.capabilities, ledger):
         raise ConfigurationError(weak)
@@ -194,6 +227,7 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
             if row is None:
                 _begin(stores, leg, wish)
             elif row.ways[-1].channel != wish.channel or row.paused == RETIRED or why:
+                row = end_shadow(stores, row)
                 last = row.ways[-1]
                 ways = [*row.ways[:-1], msgspec.structs.replace(last, until=sequence), wish]
                 paused = "" if row.paused == RETIRED else row.paused
@@ -203,7 +237,7 @@ def settle_ways(stores: Stores, plans: Sequence[SourcePlan], publisher: Publishe
             else:
                 wish = row.ways[-1]
             stores.notes.put(f"generation/{leg.name}", leg.generation)
-            _declare(stores, leg.name, wish, publisher)
+            _declare(stores, leg.name, wish, publisher.shares(wish.bus))
     return said
 
 
@@ -271,14 +305,21 @@ def _begin(stores: Stores, leg: LegPlan, way: Way) -> None:
     )
 
 
-def _declare(stores: Stores, leg: str, way: Way, publisher: Publisher) -> None:
-    if publisher.shares(way.bus):
+def begins_now(stores: Stores, source: str, subscriber: str, way: Way, shares: bool) -> Way:
+    """The way from the source's next batch on, its channel declared for this subscriber."""
+    _exclude(stores, source)
+    _declare(stores, subscriber, way, shares)
+    return msgspec.structs.replace(way, after=stores.sources.get(source).sequence)
+
+
+def _declare(stores: Stores, leg: str, way: Way, shares: bool) -> None:
+    if shares:
         stores.channels.declare(way.channel, way.partitions, [leg])
     else:
         stores.channels.declare(outbox(way.channel), 1, ["relay"])
     if not stores.legs.states(leg, way.channel):
         # What stands in the channel already went to this leg by another way, or was before its time.
-        ends = stores.channels.ends(way.channel) if publisher.shares(way.bus) else {}
+        ends = stores.channels.ends(way.channel) if shares else {}
         stores.legs.move(leg, way.channel, {p: LegState(position=ends.get(p, 0)) for p in range(way.partitions)})
 
 
@@ -286,7 +327,7 @@ def retire(stores: Stores, claimed: set[str]) -> list[str]:
     """Legs that no flow claims any more get nothing new; what is under way to them stays."""
     gone = [row for row in stores.legs.all() if row.leg not in claimed and row.paused != RETIRED]
     for row in gone:
-        stores.legs.put(msgspec.structs.replace(row, paused=RETIRED))
+        stores.legs.put(msgspec.structs.replace(end_shadow(stores, row), paused=RETIRED))
     return [row.leg for row in gone]
 
 

@@ -28,6 +28,8 @@ from tieline.runner.reader import Reader, Summary
 from tieline.runner.relay import Relay
 from tieline.runner.requests import Request, ask, requests_for, source_topic
 from tieline.runner.schedule import seconds_until
+from tieline.runner.shadowing import Shadows
+from tieline.runner.shadows import shadow_of
 from tieline.runner.shares import Shares
 from tieline.runner.ways import (
     DIRECT,
@@ -99,6 +101,7 @@ class Runner:
         self._advanced = asyncio.Event()  # a leg of this worker has delivered
         self._legs: list[Leg] = []
         self._relays: list[Relay] = []
+        self._shadows = Shadows(self.plans, ledger, buses, self._shares)
         self._read_once: set[str] = set()
         self._elsewhere: dict[str, tuple[str, float]] = {}  # sources that another worker was seen to have
         self.report = Report()
@@ -114,6 +117,7 @@ class Runner:
             asyncio.create_task(self._shares.live(self._stopping), name="heartbeat"),
             *(asyncio.create_task(leg.run(self._stopping), name=leg.plan.name) for leg in self._legs),
             asyncio.create_task(self._relay(relays), name="relays"),
+            asyncio.create_task(self._shadows.run(self._stopping), name="shadows"),
             *(asyncio.create_task(self._source(plan, once), name=plan.name) for plan in self.plans),
         ]
         self.started = True
@@ -235,11 +239,12 @@ class Runner:
         names = {leg.name for plan in self.plans for leg in plan.legs}
         known = {relay.channel for relay in self._relays}
         rows = await self.ledger.transact(lambda s: s.legs.all())
+        own = [row for row in rows if row.leg in names]
+        shadows = [shadow.way for row in own if (shadow := shadow_of(row)) is not None]
         channels = {
             way.channel: way.bus
-            for row in rows
-            if row.leg in names
-            for way in row.ways
+            # A shadow whose bus is not known here is no trouble of anybody else.
+            for way in [*(way for row in own for way in row.ways), *(w for w in shadows if w.bus in self.buses)]
             if way.channel not in known
             and way.bus != DIRECT
             and not bus_called(self.buses, way.bus).capabilities.shares_ledger
@@ -414,7 +419,7 @@ class Runner:
                         return False
             if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
                 return False
-        return True
+        return await self._shadows.are_level()
 
     def _nothing_due(self, stores: Stores, well: list[Leg]) -> bool:
         for plan in self.plans:

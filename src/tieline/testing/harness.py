@@ -55,7 +55,7 @@ from tieline.ledgers.memory import MemoryLedger
 from tieline.ledgers.sqlite import SqliteSession
 from tieline.message import Reason
 from tieline.process import Process
-from tieline.runner import Runner, gaps, moving
+from tieline.runner import Runner, casting, gaps, moving
 from tieline.runner.epoch import Recovery
 from tieline.runner.gaps import Gap
 from tieline.runner.moves import Move
@@ -398,6 +398,20 @@ class Trial:
         await moving.reach(self.ledger, *opened, move)
         for line in await moving.begin(self.ledger, *opened, move):
             self.note(line)
+
+    async def cast(self, flow: str, to: str, partitions: int = 2) -> None:
+        """Begin a shadow of a flow, as `tieline move --shadow` does."""
+        legs = await casting.cast(self.ledger, *self._run_by_nobody(), casting.Second(flow, to, partitions))
+        self.note(f"flow {flow} has a shadow over {to}/{partitions}: {', '.join(legs)}")
+
+    async def drop_shadow(self, flow: str) -> None:
+        """End the shadow of a flow, as `tieline move --end-shadow` does."""
+        await casting.drop(self.ledger, flow)
+        self.note(f"flow {flow} has no shadow any more")
+
+    async def sight(self, flow: str) -> list[casting.Sight]:
+        """How the shadows of a flow stand, leg by leg."""
+        return await casting.sight(self.ledger, self._run_by_nobody()[0], flow)
 
     async def strangers(self) -> dict[str, str]:
         """The legs from which it shows that the ledger is an older one, and how."""

@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: help setup demo test check bench scale faults services docs lock
 
 help:  ## list the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/ready  ## an environment in this checkout, with the versions of the lock file
 
@@ -32,6 +32,9 @@ bench: setup  ## the order workload against the raw limit and a bare loop; write
 
 scale: setup  ## what sizes cost: ARGS="idle --flows 1000" for a worker in which nothing happens
 	@$(RUN)/python -m benchmarks.scale $(ARGS)
+
+bench-peers: setup  ## the same against FastStream, Celery, Dramatiq, dlt, Singer, Node-RED; writes benchmarks/peers.json
+	@$(RUN)/python -m benchmarks.peers.run $(ARGS)
 
 faults: setup  ## every kill, freeze and cut, at length
 	@TIELINE_FAULTS=long $(RUN)/pytest tests/faults -s $(ARGS)

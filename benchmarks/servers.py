@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import socket
+import subprocess
 import sysconfig
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -72,10 +75,44 @@ def kafka(folder: Path) -> Iterator[str]:
         broker.end()
 
 
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis server that syncs before it answers; some peers keep their queues there."""
+    command = program("redis-server")
+    if command is None:
+        raise LookupError("redis-server is not installed")
+    (port,) = nats_servers.free_ports(1)
+    kept = folder / "redis"
+    kept.mkdir()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(kept), "--save", ""]
+    options += ["--appendonly", "yes", "--appendfsync", "always"]
+    with (folder / "redis.log").open("wb") as log:
+        server = subprocess.Popen([command, *options], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 20
+        while not _listens(port):
+            if server.poll() is not None or time.monotonic() > until:
+                raise LookupError(f"redis-server does not listen: {(folder / 'redis.log').read_text()[-500:]}")
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 ENGINES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
     "nats": nats,
     "rabbitmq": rabbitmq,
     "kafka": kafka,
+    "redis": redis,
 }
 
 

@@ -1,0 +1,1 @@
+"""The order workload through what a user would pick instead of Tieline, in one run with Tieline."""

@@ -11,6 +11,7 @@ from benchmarks.peers.oracle import OURS, Where
 TIELINE: Final = "tieline"
 
 NODE: Final = "node-red"
+AFTER_AN_HOUR: Final = 120.0  # Celery looks every 100 s for what a dead worker had; and waits an hour unless told
 SHARE: Final = 20  # of a run's orders, every 20th for what writes one order in one transaction
 
 
@@ -30,6 +31,8 @@ class Line:
     where: Where = OURS
     lines: str = "bench_target.sale_lines"
     latency: bool = True
+    quiet: float = 25.0  # seconds without any change after which nothing more is expected
+    plain: bool = True  # is killed a second time with a sink that knows no versions
 
     @property
     def ours(self) -> bool:
@@ -45,6 +48,7 @@ _TIELINE = [
         name=f"tieline {way}",
         environment=TIELINE,
         roles=("publish",),
+        plain=False,
         server=way if way in {"nats", "rabbitmq", "kafka"} else "",
     )
     for way in WAYS
@@ -81,6 +85,8 @@ _PEERS = [
         server="redis",
         group=CHUNKS,
         settings=BATCH,
+        quiet=AFTER_AN_HOUR,
+        plain=False,
     ),
     Line(
         name="dlt",
@@ -89,6 +95,7 @@ _PEERS = [
         roles=("publish",),
         group=DLT,
         runs_again=True,
+        plain=False,
         where=Where("bench_dlt.sales", "reference", "state"),
         lines="bench_dlt.sales__lines",
         latency=False,
@@ -100,6 +107,7 @@ _PEERS = [
         roles=("publish",),
         group=SINGER,
         runs_again=True,
+        plain=False,
         where=Where("bench_singer.orders", "number", "status"),
         lines="bench_singer.order_lines",
         latency=False,
@@ -114,7 +122,15 @@ _PEERS = [
         each=True,
     ),
     Line(name="celery rabbitmq", environment="celery", program="celery_peer.py", server="rabbitmq", each=True),
-    Line(name="celery redis", environment="celery", program="celery_peer.py", server="redis", each=True),
+    Line(
+        name="celery redis",
+        environment="celery",
+        program="celery_peer.py",
+        server="redis",
+        each=True,
+        quiet=AFTER_AN_HOUR,
+        plain=False,
+    ),
     Line(name="dramatiq rabbitmq", environment="dramatiq", program="dramatiq_peer.py", server="rabbitmq", each=True),
     Line(name="dramatiq redis", environment="dramatiq", program="dramatiq_peer.py", server="redis", each=True),
 ]

@@ -16,7 +16,6 @@ from benchmarks.peers.lines import Line
 from benchmarks.peers.stage import Stage, Writer, wait
 
 LONGEST = 240.0  # seconds for one run
-QUIET = 25.0  # seconds without any change after which nothing more is expected
 SETTLE = 12.0  # seconds in which what was in a dead worker's hands may come again
 
 
@@ -116,7 +115,7 @@ def _until_quiet(stage: Stage, stuck: str) -> tuple[int, str]:
             stuck = _begun(stage)
         if differing != before:
             changed, before = time.monotonic(), differing
-        if time.monotonic() - changed > (2 * QUIET if line.runs_again else QUIET):
+        if time.monotonic() - changed > line.quiet:
             break
         time.sleep(0.2)
     return oracle.differing(stage.dsn, line.where), stuck

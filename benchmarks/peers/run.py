@@ -150,7 +150,7 @@ def _steps(
             steps.append((f"{line.name}:speed {round_}", lambda line=line: speed(line)))  # type: ignore[misc]
     for line in lines if asked.kill else ():
         steps.append((f"{line.name}:kill", lambda line=line: killed(line, True)))  # type: ignore[misc]
-        if not line.ours and not line.runs_again:
+        if line.plain:
             steps.append((f"{line.name}:kill plain", lambda line=line: killed(line, False)))  # type: ignore[misc]
     for line in lines if asked.latency else ():
         if line.latency:

@@ -1,5 +1,6 @@
 """A flow takes one entity from one system to others: via, robustness, owner. Each target is a leg."""
 
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -54,8 +55,25 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retries: Retries = Retries()
     owner: str = ""
     partitions: int = 4
+    labels: tuple[str, ...] = ()
 
 
 def leg_name(flow: str, target: str) -> str:
     """A leg's name, as shown and kept everywhere: `orders>erp`."""
     return f"{flow}>{target}"
+
+
+def chosen(
+    flows: Iterable[Flow], names: Collection[str] = (), only: Collection[str] = (), without: Collection[str] = ()
+) -> set[str]:
+    """The names of the flows that a worker runs: none that is labelled `without`.
+
+    Where `names` are given, a flow must be one of them; where labels `only` are, it must have one of them.
+    """
+    return {
+        flow.name
+        for flow in flows
+        if (not names or flow.name in names)
+        and (not only or not set(only).isdisjoint(flow.labels))
+        and set(without).isdisjoint(flow.labels)
+    }

@@ -138,3 +138,38 @@ def test_a_backfill_is_left_to_the_worker_that_runs(shop):
     shop.ledger(alive)
     assert "asked for: orders>office" in shop("backfill", "orders").stderr
     assert len(shop.ledger(lambda stores: stores.notes.starting("request/shop.order/backfill/"))) == 1
+
+
+def label(shop, **labels: str) -> None:
+    """Give flows a label each."""
+    file = shop.folder / "tieline.toml"
+    text = file.read_text()
+    for flow, word in labels.items():
+        text = text.replace(f"[flows.{flow}]\n", f'[flows.{flow}]\nlabels = "{word}"\n')
+    file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["--only", "plant"], {"customers"}),
+        (["--only", "plant", "--only", "sales"], {"customers", "orders"}),
+        (["--except", "plant"], {"orders"}),
+        (["orders", "--only", "sales"], {"orders"}),
+    ],
+)
+def test_a_worker_runs_the_flows_that_its_labels_choose(shop, words, runs):
+    """`--only` and `--except` choose by label, and narrow what is named; the others are not touched."""
+    label(shop, customers="plant", orders="sales")
+    shop("run", *words, "--once")
+    legs = shop.json("status", "--json")["legs"]
+    assert {leg["flow"] for leg in legs if leg["started"]} == runs
+    assert {leg["flow"]: leg["labels"] for leg in legs} == {"customers": ["plant"], "orders": ["sales"]}
+
+
+def test_an_unknown_label_and_a_choice_of_nothing_are_wrong_use(shop):
+    """The nearest known label is offered; a worker without any flow is a slip."""
+    label(shop, customers="plant", orders="sales")
+    assert "did you mean 'plant'?" in shop("run", "--only", "plants", "--once", code=2).stderr
+    assert "did you mean 'sales'?" in shop("run", "--except", "sale", "--once", code=2).stderr
+    assert "no flow is left" in shop("run", "orders", "--except", "sales", "--once", code=2).stderr

@@ -205,3 +205,26 @@ def test_the_backlog_is_one_number(shop):
     assert legs["orders>office"]["in_flight"] == 2
     assert legs["orders>office"]["lag"] > 0
     assert legs["customers>office"]["in_flight"] == 0
+
+
+def test_who_runs_what_is_told_and_what_nobody_runs(running):
+    """Each worker with what it reads and holds; a leg that no worker runs though others do is warned of."""
+
+    def begin(stores):
+        stores.leases.beat("w1", 60)
+        stores.leases.acquire(
+            ["worker:w1", "read:shop.order", f"seat:leg:orders>office|{CHANNEL}/0", f"leg:orders>office|{CHANNEL}/0"],
+            "w1",
+        )
+
+    assert not leg(running)["unattended"]
+    running.ledger(begin)
+    assert (leg(running)["workers"], leg(running)["unattended"]) == ({"w1": [0]}, False)
+    assert leg(running, "customers>office")["unattended"]
+    shown = running("status", code=3).stdout
+    assert "worker w1: reads shop.order; orders>office: 0" in shown
+    assert "customers>office: no worker runs it, though others run" in shown
+    checked = running.json("check", "--json", code=None)
+    alone = [warning["where"] for warning in checked["warnings"] if "no worker runs it" in warning["what"]]
+    assert len(alone) == 1
+    assert "flow customers" in alone[0]

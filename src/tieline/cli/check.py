@@ -15,8 +15,8 @@ from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption
 from tieline.cli.output import Listing, err, log_to_stderr, mistakes_listing, out, print_json
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Mistake, TielineError
-from tieline.landscape.status import LegStatus, unclaimed
-from tieline.ledger import Ledger
+from tieline.landscape.status import LegStatus, unattended, unclaimed
+from tieline.ledger import Ledger, Stores
 from tieline.project import Project, read
 from tieline.project.findings import meant
 from tieline.runner.exact import too_weak, unsure
@@ -76,6 +76,7 @@ async def _checked(project: Project, offline: bool) -> Checked:
             found.systems, mistakes = await _answers(landscape, connectors)
             found.mistakes += mistakes
         found.unclaimed = await ledger.transact(lambda stores: unclaimed(landscape, stores))
+        found.warnings += await ledger.transact(lambda stores: _left_alone(landscape, stores))
         buses = open_buses(landscape, ledger)
         found.mistakes += _too_weak(landscape, buses, ledger)
     except ConfigurationError as error:
@@ -131,6 +132,13 @@ def _too_weak(landscape: Landscape, buses: Mapping[str, Bus], ledger: Ledger) ->
     ways = ((flow, MAIN if flow.via == "bus" else flow.via) for flow in landscape.flows.values())
     refused = (too_weak(flow, bus, buses[bus].capabilities, ledger) for flow, bus in ways if bus in buses)
     return [mistake for mistake in refused if mistake]
+
+
+def _left_alone(landscape: Landscape, stores: Stores) -> list[Mistake]:
+    """Flows that no worker runs, though others run: their workers' choice of labels leaves them out, or they died."""
+    what, remedy = "no worker runs it, though others run", "start one: `tieline run {}`, or one with its label"
+    names = dict.fromkeys(leg.flow for leg in unattended(landscape, stores))
+    return [Mistake(f"flow {name}", what, remedy.format(name)) for name in names]
 
 
 async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> tuple[dict[str, str], list[Mistake]]:

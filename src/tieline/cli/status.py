@@ -121,14 +121,34 @@ def _shown(now: Status, before: Status | None) -> Group:
     )
     remarks = [remark for leg in now.legs for remark in _remarks(leg)]
     remarks += [remark for source in now.sources for remark in _source_remarks(source)]
+    remarks += [_unattended(leg) for leg in now.legs if leg.unattended]
     balances = [Text(f"{leg.leg}: {leg.balance}", "" if not leg.off_by else "bold red") for leg in now.legs]
     return Group(
         Text(f"{now.name} at {moment(now.at)}", "bold"),
         legs,
         Text(),
         *balances,
+        *_workers(now),
         *([Text(), *remarks] if remarks else []),
     )
+
+
+def _workers(now: Status) -> list[Text]:
+    """Each worker with the sources it reads and the partitions it holds."""
+    lines = []
+    for worker in now.workers:
+        held = [f"reads {source.source}" for source in now.sources if source.reader == worker]
+        for leg in now.legs:
+            if worker in leg.workers:
+                numbers = ", ".join(map(str, leg.workers[worker])) or "no partition"
+                held.append(f"{leg.leg}: {numbers}")
+        lines.append(Text(f"worker {worker}: {'; '.join(held) or 'holds nothing'}"))
+    return [Text(), *lines] if lines else []
+
+
+def _unattended(leg: LegStatus) -> Text:
+    said = f" (labels: {', '.join(leg.labels)})" if leg.labels else ""
+    return Text(f"{leg.leg}: no worker runs it{said}, though others run", "yellow")
 
 
 def _leg(leg: LegStatus, at: float, before: LegStatus | None, elapsed: float) -> list[str | Text]:

@@ -28,6 +28,8 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
     that `in_flight` was counted in the ledger's store; else the engine keeps it, and it is what is missing.
     `for_a_person` are parked messages about which only a person can decide, and has not yet. What a process
     makes (`from_process`) arrives and is not read: its `last_read` is 0.
+    `workers` are those that run it now, each with the partitions it holds; `unattended` says that there are
+    none, while others run.
     """
 
     leg: str
@@ -51,6 +53,9 @@ class LegStatus(msgspec.Struct, frozen=True, kw_only=True):
     from_process: bool = False
     paused: str = ""
     failure: str = ""
+    labels: tuple[str, ...] = ()
+    workers: dict[str, list[int]] = {}
+    unattended: bool = False
 
     @property
     def off_by(self) -> int:
@@ -107,6 +112,7 @@ def status(landscape: Landscape, stores: Stores) -> Status:
     legs = [_leg(landscape, stores, row, states, row.leg in declared) for row in rows.values()]
     legs += [leg for name, leg in declared.items() if name not in rows]
     holders = stores.leases.holders()
+    legs = [_attended(leg, holders) for leg in legs]
     names = sorted({*states, *(leg.source for leg in legs)})
     return Status(
         name=landscape.name,
@@ -134,8 +140,27 @@ def declared_legs(landscape: Landscape) -> dict[str, LegStatus]:
                 owner=flow.owner,
                 started=False,
                 from_process=flow.source in landscape.processes,
+                labels=flow.labels,
             )
     return found
+
+
+def _attended(leg: LegStatus, holders: Mapping[str, str]) -> LegStatus:
+    """The leg with the workers that run it."""
+    workers: dict[str, list[int]] = {}
+    for name, owner in holders.items():
+        if name.startswith(f"seat:leg:{leg.leg}|"):
+            workers.setdefault(owner, [])
+        elif name.startswith(f"leg:{leg.leg}|"):
+            workers.setdefault(owner, []).append(int(name.rpartition("/")[2]))
+    shared = {worker: sorted(workers[worker]) for worker in sorted(workers)}
+    others = any(name.startswith("worker:") for name in holders)
+    return msgspec.structs.replace(leg, workers=shared, unattended=leg.claimed and others and not shared)
+
+
+def unattended(landscape: Landscape, stores: Stores) -> list[LegStatus]:
+    """Legs that no living worker runs, while there are workers."""
+    return [leg for leg in status(landscape, stores).legs if leg.unattended]
 
 
 def unclaimed(landscape: Landscape, stores: Stores) -> list[LegStatus]:
@@ -179,6 +204,7 @@ def _leg(
         from_process=row.source.partition(".")[0] in landscape.processes,
         paused=row.paused,
         failure=source.failure,
+        labels=() if flow is None else flow.labels,
     )
 
 

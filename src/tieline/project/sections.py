@@ -193,6 +193,7 @@ def flow(table: Table, name: str) -> Flow:
         retries=_retries(table.table("retries")),
         owner=table.text("owner"),
         partitions=table.whole("partitions", _DEFAULT_FLOW.partitions, least=1, most=256),
+        labels=tuple(dict.fromkeys(table.texts("labels"))),
     )
     if not found.owner:
         table.findings.warning(table.place(), f"flow {name} has no owner", 'say whom to call: owner = "…"')

@@ -17,6 +17,7 @@ import msgspec
 from tieline.errors import Reject, TielineError
 from tieline.message import Version
 from tieline.settings import SystemSettings
+from tieline.throttle import Throttle
 
 Record: TypeAlias = dict[str, Any]
 Checkpoint: TypeAlias = Any
@@ -226,8 +227,11 @@ class ConnectorSettings(Protocol):
     def resources(self) -> Mapping[str, Any]:
         """The declared resources by name."""
 
-    def open(self, system: SystemSettings) -> Connector:
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> Connector:
         """A connector for one system; connects lazily.
+
+        Where the technology is one of calls, each is made inside `throttle`; without one, the connector keeps
+        the system's limits by itself.
 
         Raises:
             ConfigurationError: where the settings cannot work.

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
@@ -27,7 +26,8 @@ from tieline.errors import (
     TielineError,
     Unavailable,
 )
-from tieline.settings import Limits, SystemSettings
+from tieline.settings import SystemSettings
+from tieline.throttle import LocalThrottle, Throttle
 
 T = TypeVar("T")
 
@@ -102,6 +102,7 @@ class Http:
         auth: Auth | None = None,
         decimals: Decimals = "text",
         headers: Mapping[str, str] | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         where = f"systems.{settings.name}"
         self.base = _base(settings.url, where)
@@ -115,7 +116,7 @@ class Http:
         self._headers = {"Accept": "application/json", "User-Agent": "tieline", **(headers or {})}
         self._headers |= {name: text(value) for name, value in settings.options.get("headers", {}).items()}
         self._encoder = _encoders[decimals]
-        self._pace = _Pace(settings.limits)
+        self._throttle = throttle or LocalThrottle(settings.limits)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._logins = 0
@@ -265,7 +266,7 @@ class Http:
         progress = SimpleNamespace(sent=False)
         if self._auth.query:
             url = url.update_query(self._auth.query)
-        async with self._pace.place():
+        async with self._throttle.call():
             left = self._quiet_until - time.monotonic()
             if left > 0:
                 raise Throttled(f"{call} was not sent: the system asked to be left alone", after=left)
@@ -350,26 +351,6 @@ class Http:
 
 class _TooMuch(Exception):
     """An answer is longer than this system may send."""
-
-
-class _Pace:
-    """So many calls a second, evenly spaced, and so many at once."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._places = asyncio.Semaphore(max(1, limits.at_once))
-        self._gap = 1.0 / limits.per_second if limits.per_second > 0 else 0.0
-        self._next = 0.0
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Hold one of the places while the call lasts."""
-        async with self._places:
-            if self._gap:
-                now = time.monotonic()
-                start = max(now, self._next)
-                self._next = start + self._gap
-                await asyncio.sleep(start - now)
-            yield
 
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:

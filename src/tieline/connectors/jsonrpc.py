@@ -40,6 +40,7 @@ from tieline.connectors._tryton import Remote, login_of
 from tieline.connectors._tryton_values import tagged
 from tieline.errors import ConfigurationError, Hold, Mistake, Reject
 from tieline.settings import SystemSettings
+from tieline.throttle import Throttle
 
 __all__ = ["Child", "Find", "JsonRpc", "Model"]
 
@@ -65,7 +66,7 @@ class JsonRpc:
         """The declared models by name."""
         return self._models
 
-    def open(self, system: SystemSettings) -> "JsonRpcConnector":
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> "JsonRpcConnector":
         """A connector for one system; connects lazily.
 
         Raises:
@@ -80,7 +81,7 @@ class JsonRpc:
             path = path.replace("{database}", database)
         login = login_of(system, path)
         # Quantities are floats there: an exact JSON number is read as the nearest one.
-        http = Http(system, auth=login, decimals="number")
+        http = Http(system, auth=login, decimals="number", throttle=throttle)
         return JsonRpcConnector(self._models, Remote(http, login, system), system.name)
 
     def identify(self, resource: str, record: Record) -> str:

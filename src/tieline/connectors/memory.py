@@ -37,6 +37,7 @@ from tieline.errors import (
     Unavailable,
 )
 from tieline.settings import SystemSettings
+from tieline.throttle import Throttle
 
 Action = Callable[[Record], Record | None]
 Hook = Callable[[str], Awaitable[None]]
@@ -258,7 +259,7 @@ class Memory:
     def __init__(self, **tables: Table) -> None:
         self.resources: Mapping[str, Table] = tables
 
-    def open(self, system: SystemSettings) -> "MemoryConnector":
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> "MemoryConnector":
         """A connector on the store behind the system's url."""
         if not system.url:
             raise ConfigurationError(

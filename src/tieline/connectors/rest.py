@@ -50,6 +50,7 @@ from tieline.connectors._rest_since import Newest
 from tieline.connectors._rest_write import Writer, unwrapped
 from tieline.errors import ConfigurationError, Hold, Mistake
 from tieline.settings import SystemSettings
+from tieline.throttle import Throttle
 
 __all__ = [
     "Answer",
@@ -99,7 +100,7 @@ class Rest:
         """The declared resources by name."""
         return self._resources
 
-    def open(self, system: SystemSettings) -> "RestConnector":
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> "RestConnector":
         """A connector for one system; connects lazily.
 
         Raises:
@@ -112,7 +113,8 @@ class Rest:
         ]
         if mistakes:
             raise ConfigurationError(*mistakes)
-        return RestConnector(self, Http(system, decimals=self.decimals, headers=self.headers), system.name)
+        http = Http(system, decimals=self.decimals, headers=self.headers, throttle=throttle)
+        return RestConnector(self, http, system.name)
 
     def identify(self, resource: str, record: Record) -> str:
         """The id of a record as text.

@@ -12,6 +12,7 @@ from tieline.entity import Entity, Event, Ref, decode_many, digest, references
 from tieline.errors import MissingReference, Reject, RetryLater, TielineError
 from tieline.ledger import Fence, Ledger, ParkedRow, Stores
 from tieline.message import Outcome, Reason, pack_message
+from tieline.runner.breaking import Called, never
 from tieline.runner.decide import Decision, Work, decide, reason_of
 from tieline.runner.epoch import Forgotten, forgotten, last_recovery
 from tieline.runner.plan import LegPlan
@@ -30,6 +31,7 @@ class Holding:
     tokens: dict[int, int] = field(default_factory=dict)
     states: dict[int, LegState] = field(default_factory=dict)
     lease: str = ""
+    called_away: Called = never
 
     def fences(self) -> list[Fence]:
         """Proof of every partition's lease."""
@@ -102,6 +104,7 @@ class Applier(Protocol):
 
         Raises:
             Unavailable, AccessRefused: the target; nothing moved, what was confirmed stays confirmed.
+            BrokenOff: this worker is called away; just so.
             Fenced: the lease has passed on.
         """
         ...

@@ -27,6 +27,7 @@ from tieline.errors import (
 from tieline.ledger import Stores
 from tieline.message import Outcome, Version
 from tieline.runner.applying import Behind, Desk, Holding, PutOff, Settlement, Waiting, moved
+from tieline.runner.breaking import BrokenOff
 from tieline.runner.decide import Work
 from tieline.runner.doubts import Call, Doubts, Unsettled, open_claim
 from tieline.runner.gaps import Gap, gap
@@ -35,6 +36,8 @@ from tieline.runner.watches import Watch, Watches, flag_late, watched
 log = structlog.get_logger()
 
 _SLICE: Final = 50  # calls in flight that one kill can leave in doubt
+_FEW: Final = 4  # calls in a slice at least
+_LASTS: Final = 0.5  # seconds that a slice should last at most, for a worker that is called away leaves after one
 _PROOF: Final = 1.0  # seconds; leases live much longer than that
 
 
@@ -52,6 +55,7 @@ class ClaimedApplier:
         self._doubts = Doubts(desk, connector, self._sink)
         self._watches = Watches(desk, connector, self._sink)
         self._watched: dict[str, Watch] = {}
+        self._least = self._slice = min(_SLICE, max(_FEW, facts.bulk))  # calls in a slice
         self._proved = 0.0  # when a fenced commit last proved that the leases are ours, by the loop's clock
 
     async def meet(self, holding: Holding) -> None:
@@ -90,8 +94,12 @@ class ClaimedApplier:
             desk.done(work, desk.held_row(work, waiting.now, target_id), Outcome.UNCHANGED, waiting, final)
         absent = [work for work, target_id in settled if target_id is None]
         calls = self._in_order(decision.apply, calls, failures)
+        made = 0
         for piece in self._slices(calls, failures):
             await self._call(piece, waiting, failures, final, holding)
+            made += len(piece)
+            if made < len(calls) and await holding.called_away():
+                raise BrokenOff
         asked = [*decision.behind, *decision.dropped, *decision.apply]
         final.parked = [desk.park(w, failures[id(w)], waiting.now) for w in asked if id(w) in failures]
         final.asked = desk.resends(absent, 0.0)
@@ -211,8 +219,11 @@ class ClaimedApplier:
     def _slices(self, calls: Sequence[Call], failures: dict[int, TielineError]) -> Iterator[list[Call]]:
         """Calls in slices; of an event's subject one at a time, and none after a failed one."""
         if not self._desk.event:
-            for start in range(0, len(calls), _SLICE):
-                yield list(calls[start : start + _SLICE])
+            start = 0
+            while start < len(calls):
+                end = start + self._slice
+                yield list(calls[start:end])
+                start = end
             return
         rest = list(calls)
         while rest:
@@ -220,7 +231,7 @@ class ClaimedApplier:
             later: list[Call] = []
             subjects: set[str] = set()
             for call in rest:
-                if call.work.subject in subjects or len(piece) == _SLICE:
+                if call.work.subject in subjects or len(piece) == self._slice:
                     later.append(call)
                 else:
                     subjects.add(call.work.subject)
@@ -251,8 +262,11 @@ class ClaimedApplier:
         if not calls:
             return
         await self._prove(holding)
+        begun = asyncio.get_running_loop().time()
         with guarding(partial(self._prove, holding)):
             results = await self._unless_down(await self._write(calls))
+        lasted = asyncio.get_running_loop().time() - begun
+        self._slice = max(self._least, min(_SLICE, round(len(calls) * _LASTS / max(lasted, 0.001))))
         outage = await self._confirm(calls, results, waiting, failures, final, holding)
         if outage is not None:
             raise outage

@@ -28,6 +28,7 @@ from tieline.errors import (
 from tieline.ledger import NEVER, Ledger, LegRow, ParkedRow, Stores, Way
 from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
+from tieline.runner.breaking import BrokenOff
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.decide import Work, is_parked_as
 from tieline.runner.epoch import OLDER_LEDGER, Forgotten
@@ -69,6 +70,7 @@ class Leg:
         self._holding = Holding("")
         self._known: LegRow | None = None  # as it was a moment ago: good for taking, not for delivering
         self._looked = 0.0
+        self._stopping = asyncio.Event()
         self._begins = 0.0  # when delivering may, by the loop's clock
         self._batches = 0
         self._outages = 0
@@ -80,10 +82,13 @@ class Leg:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Deliver until told to stop; every failure has its next move here."""
+        self._stopping = stopping
         while not stopping.is_set():
             try:
                 await self._turn()
                 await self._go_on()
+            except BrokenOff:
+                continue
             except Fenced:
                 await self._fenced(stopping)
             except LedgerUnavailable as error:
@@ -201,7 +206,8 @@ class Leg:
         """Take this worker's share of the way's partitions, starting behind the ledger's positions."""
         if self._holding.channel != way.channel:
             await self._release()
-            self._holding = Holding(way.channel, lease=f"leg:{self.plan.name}|{way.channel}")
+            lease = f"leg:{self.plan.name}|{way.channel}"
+            self._holding = Holding(way.channel, lease=lease, called_away=partial(self._called_away, way))
         wanted = await self._shares.of(self._holding.lease, way.partitions, self._holding.tokens)
         if wanted == self._holding.tokens:
             return
@@ -219,6 +225,12 @@ class Leg:
         self._holding.tokens = wanted
         kept = {p: state for p, state in self._holding.states.items() if p in wanted and p not in new}
         self._holding.states = {**{p: states.get(p, LegState()) for p in new}, **kept}
+
+    async def _called_away(self, way: Way) -> bool:
+        """Whether to leave a batch before its end: a slow target would keep others waiting for minutes."""
+        if self._stopping.is_set():
+            return True
+        return await self._shares.are_too_many(self._holding.lease, way.partitions, self._holding.tokens)
 
     def _settles_in(self, now: float) -> float:
         """Seconds until no call of the time that a recovered ledger has forgotten can land any more."""

@@ -1,7 +1,7 @@
 """How workers share partitions: each holds its part of them, and gives up what is too much."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from itertools import count
 from typing import Final
 
@@ -73,8 +73,7 @@ class Shares:
             if _seat(stores, lease, self.worker) is None:
                 stores.leases.acquire([_free_seat(stores, lease)], self.worker)
             holders = stores.leases.holders()
-            workers = {owner for name, owner in holders.items() if name.startswith(f"seat:{lease}/")} | {self.worker}
-            most = -(-partitions // len(workers))
+            most = self._most(holders, lease, partitions)
             owners = {p: holders.get(f"{lease}/{p}") for p in range(partitions)}
             # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
             own = [p for p, owner in owners.items() if owner == self.worker and p not in holding]
@@ -85,6 +84,27 @@ class Shares:
             return {names[n]: token for n, token in stores.leases.acquire(list(names), self.worker).items()}
 
         return await self._ledger.transact(share)
+
+    async def are_too_many(self, lease: str, partitions: int, holding: Sized) -> bool:
+        """Whether this worker holds more than its share of the partitions; asks about once a second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked.get(lease, 0.0) < _LOOK_EVERY:
+            return False
+        self._looked[lease] = now
+        most = await self._ledger.transact(lambda s: self._most(s.leases.holders(), lease, partitions))
+        if len(holding) <= most:
+            return False
+        del self._looked[lease]
+        return True
+
+    def _most(self, holders: Mapping[str, str], lease: str, partitions: int) -> int:
+        """The share of each worker that takes part."""
+        workers = {owner for name, owner in holders.items() if name.startswith(f"seat:{lease}/")} | {self.worker}
+        return -(-partitions // len(workers))
+
+    async def release(self, name: str) -> None:
+        """Give up one lease."""
+        await self._ledger.transact(lambda s: s.leases.release([name], self.worker))
 
     def lost(self) -> None:
         """A fence was refused: look again at once."""

@@ -18,6 +18,7 @@ from tieline.bus import Bus
 from tieline.connector import Connector
 from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
 from tieline.ledger import Fence, Ledger, Stores
+from tieline.runner.breaking import BrokenOff
 from tieline.runner.epoch import is_to_be_read_again
 from tieline.runner.leg import Leg, Progress, due
 from tieline.runner.moves import WAYS, as_moved
@@ -31,6 +32,7 @@ from tieline.runner.schedule import seconds_until
 from tieline.runner.shadowing import Shadows
 from tieline.runner.shadows import shadow_of
 from tieline.runner.shares import Shares
+from tieline.runner.throttle import SharedThrottle
 from tieline.runner.ways import (
     DIRECT,
     RETIRED,
@@ -92,7 +94,8 @@ class Runner:
         self.started = False
         self.worker = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._only = only
-        self._connectors = dict(connectors) if connectors is not None else _open(landscape, only)
+        self._throttles: list[SharedThrottle] = []
+        self._connectors = dict(connectors) if connectors is not None else self._opened(landscape, only)
         self.plans = build(landscape, self._connectors, only)
         self._stopping = asyncio.Event()
         self._handover = Handover()
@@ -175,6 +178,24 @@ class Runner:
         requests = [Request("backfill", leg.source.name, leg.name, force=again, why="asked for") for leg in legs]
         await self.ledger.transact(lambda s: ask(s, requests))
         return [leg.name for leg in legs]
+
+    def _opened(self, landscape: Landscape, only: set[str] | None) -> dict[str, Connector]:
+        """Connectors of the systems that the chosen flows touch; all mistakes at once."""
+        flows = [flow for flow in landscape.flows.values() if only is None or flow.name in only]
+        names = {flow.source for flow in flows} | {target.system for flow in flows for target in flow.targets}
+        opened: dict[str, Connector] = {}
+        mistakes: list[Mistake] = []
+        for name in sorted(names & landscape.systems.keys()):
+            system = landscape.systems[name]
+            throttle = SharedThrottle(self.ledger, system.settings, self.worker)
+            try:
+                opened[name] = system.adapter.connector.open(system.settings, throttle)
+            except ConfigurationError as error:
+                mistakes.extend(error.mistakes)
+            self._throttles.append(throttle)
+        if mistakes:
+            raise ConfigurationError(*mistakes)
+        return opened
 
     # -- starting ----------------------------------------------------------------------------------------
 
@@ -284,6 +305,8 @@ class Runner:
             try:
                 summary = await reader.run(token)
                 backoff = 1.0
+            except BrokenOff:
+                break
             except Fenced:
                 self._shares.lost()
             except Exception as error:  # what nobody foresaw in a connector stops this source alone
@@ -302,6 +325,10 @@ class Runner:
                 first = False
             if pause:
                 await self._sleep(plan, pause)
+        try:
+            await self._shares.release(reader.lease)  # others need not wait for the legs of this worker
+        except LedgerUnavailable as error:
+            log.warning("lease not given up", source=plan.name, reason=str(error))
 
     async def _stand_by(self, plan: SourcePlan, lease: str) -> None:
         """Another worker has this source: wait until it is gone, or beats again and so will read the source."""
@@ -376,6 +403,7 @@ class Runner:
 
         Raises:
             Unavailable: where every leg of the source is down: then reading stops.
+            BrokenOff: where this worker is to stop.
         """
         near = self._handover.most - 1  # one more is about to be kept
 
@@ -391,6 +419,7 @@ class Runner:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._advanced.wait(), _LOOK_AGAIN)
+        raise BrokenOff
 
     # -- once --------------------------------------------------------------------------------------------------
 
@@ -464,6 +493,7 @@ class Runner:
             log.warning("leases not given up", reason=str(error))
         for connector in self._connectors.values():
             await connector.close()
+        await asyncio.gather(*(throttle.close() for throttle in self._throttles))
 
 
 def _spare(stores: Stores, source: str, sequence: int, near: Mapping[str, int]) -> int | None:
@@ -485,20 +515,3 @@ def _spare(stores: Stores, source: str, sequence: int, near: Mapping[str, int]) 
         behind = sequence - max([way.after, *(state.sequence for state in states)])
         room.append(max(near.get(owner, _BACKLOG) for owner in owners) - behind)
     return max(room, default=0)
-
-
-def _open(landscape: Landscape, only: set[str] | None) -> dict[str, Connector]:
-    """Connectors of the systems that the chosen flows touch; all mistakes at once."""
-    flows = [flow for flow in landscape.flows.values() if only is None or flow.name in only]
-    names = {flow.source for flow in flows} | {target.system for flow in flows for target in flow.targets}
-    opened: dict[str, Connector] = {}
-    mistakes: list[Mistake] = []
-    for name in sorted(names & landscape.systems.keys()):
-        system = landscape.systems[name]
-        try:
-            opened[name] = system.adapter.connector.open(system.settings)
-        except ConfigurationError as error:
-            mistakes.extend(error.mistakes)
-    if mistakes:
-        raise ConfigurationError(*mistakes)
-    return opened

@@ -27,6 +27,7 @@ from tieline.connectors.files.state import State
 from tieline.connectors.files.state_writing import StateWriter
 from tieline.errors import AccessRefused, ConfigurationError, Mistake, Unavailable
 from tieline.settings import SystemSettings
+from tieline.throttle import Throttle
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Files:
     def __init__(self, **resources: Resource) -> None:
         self.resources: Mapping[str, Resource] = resources
 
-    def open(self, system: SystemSettings) -> "FilesConnector":
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> "FilesConnector":
         """A connector on the folder behind the system's url.
 
         Raises:

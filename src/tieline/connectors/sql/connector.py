@@ -29,6 +29,7 @@ from tieline.connectors.sql.tables import Table, as_columns, mistakes_of
 from tieline.connectors.sql.writing import Writer
 from tieline.errors import ConfigurationError, InDoubt, Mistake, Unavailable
 from tieline.settings import Secret, SystemSettings, without_password
+from tieline.throttle import Throttle
 
 _LOOKED_UP_AT_ONCE: Final = 5_000
 _URLS: Final = 'write "sqlite:///file.db" or "postgresql://host/database"'
@@ -40,7 +41,7 @@ class Sql:
     def __init__(self, **tables: Table) -> None:
         self.resources: Mapping[str, Table] = tables
 
-    def open(self, system: SystemSettings) -> "SqlConnector":
+    def open(self, system: SystemSettings, throttle: Throttle | None = None) -> "SqlConnector":
         """A connector for one database; it connects at first use.
 
         Raises:

@@ -16,7 +16,7 @@ AT_ONCE = 6
 TOLERANCE = 0.2  # of the limit per second: what is late, by the ledger's answers or a busy machine
 SPAN = 4.0  # seconds over which is measured
 
-_PROJECT = """
+PROJECT = """
     [tieline]
     name  = "acme"
     store = "sqlite:///ledger.db"
@@ -28,7 +28,7 @@ _PROJECT = """
     [systems.desk]
     adapter  = "adapters.desk"
     url      = "{url}"
-    timeout  = "2s"
+    timeout  = "{timeout}"
     settling = "2s"
     limits   = {{ per_second = {per_second}, at_once = {at_once} }}
     options  = {{ headers = {{ X-Worker = "${{env:WORKER}}" }} }}
@@ -67,7 +67,7 @@ def busiest_second(desk: Server) -> int:
 
 def test_three_workers_call_a_system_as_one_may_and_share_what_a_killed_one_leaves(desk: Server, tmp_path: Path):
     """By the system's own record: never more calls a second or at once, and nearly as many as allowed."""
-    project = _PROJECT.format(url=desk.url, per_second=PER_SECOND, at_once=AT_ONCE)
+    project = PROJECT.format(url=desk.url, timeout="2s", per_second=PER_SECOND, at_once=AT_ONCE)
     with Site(tmp_path, project) as site:
         site.fill(3_000)
         for _ in range(3):

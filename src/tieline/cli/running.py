@@ -87,15 +87,16 @@ def _stopped_by_signals(runner: Runner) -> Iterator[None]:
     """The first SIGINT or SIGTERM lets batches in work finish; a second one does not wait."""
     loop = asyncio.get_running_loop()
     stopping: set[asyncio.Task[None]] = set()
+    signals = (signal.SIGINT, signal.SIGTERM)
 
-    def stop(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)
+    def stop() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
         err().print("stopping: batches in work are finished first")
         stopping.add(loop.create_task(runner.stop()))
 
-    signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, stop)
     try:
         yield
     finally:

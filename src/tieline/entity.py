@@ -21,6 +21,7 @@ import msgspec
 
 from tieline.canonical import INEXACT, Settler, Unfit, hints_of, recurs, settle_fields, settler
 from tieline.errors import Misfit, Reject
+from tieline.evolution import Schema, schema_on_the_wire
 from tieline.money import Money, total
 from tieline.schema import schema_of
 
@@ -30,6 +31,7 @@ __all__ = [
     "Measure",
     "Money",
     "Ref",
+    "Upcaster",
     "Value",
     "decode",
     "decode_many",
@@ -43,15 +45,23 @@ __all__ = [
     "references",
     "subject_of",
     "total",
+    "wire_schema",
 ]
 
 E_co = TypeVar("E_co", covariant=True)
 E = TypeVar("E", bound="Entity")
 
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes an entity's data of one version as canonical JSON has it, and gives that of the next version."""
+U = TypeVar("U", bound=Upcaster)
+
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 MAX_KEY: Final = 1_000
 """Bytes of a key: what every ledger and target can index."""
+
+MAX_VERSION: Final = 1_000
+"""Versions of an entity: they count changes of its schema, and are no dates."""
 
 Measure = Annotated[float, msgspec.Meta(extra=INEXACT)]
 """A reading for which binary floating point is good enough; plain `float` is refused in an entity."""
@@ -92,8 +102,12 @@ class _ValueMeta(msgspec.StructMeta):
         options.setdefault("kw_only", True)  # msgspec does not inherit it
         options.setdefault("gc", False)  # frozen values hold no cycles, and there are millions of them
         cls = super().__new__(mcs, name, bases, namespace, **options)
+        declared["__upcasters__"] = {}  # its own: a subclass is another entity
         for word, value in declared.items():
             setattr(cls, word, (value,) if word == "__key__" and isinstance(value, str) else value)
+        number = declared.get("__version__", 1)
+        if type(number) is not int or not 1 <= number <= MAX_VERSION:
+            raise TypeError(f"{name} has version {number!r}; versions count 1, 2, 3 and so on to {MAX_VERSION}")
         return cls
 
 
@@ -147,15 +161,41 @@ class Value(
 class Entity(Value):
     """A canonical type of which the newest value of a key is the truth.
 
-    Subclass as ``class Order(Entity, key="number", version=1)``; a key of several fields is a tuple.
+    Subclass as ``class Order(Entity, key="number", version=1)``; a key of several fields is a tuple. What changes
+    on the wire gets the next version, and an upcaster where an earlier message would not fit or mean the same.
 
     Raises:
-        TypeError: at definition, for a float and for a part that is no Value.
+        TypeError: at definition, for a float, for a part that is no Value and for a version that is no count.
     """
 
     __key__: ClassVar[tuple[str, ...]] = ()
     __version__: ClassVar[int] = 1
     __subject__: ClassVar[str | None] = None
+    __upcasters__: ClassVar[dict[int, Upcaster]] = {}
+
+    @classmethod
+    def upcaster(cls, version: int) -> Callable[[U], U]:
+        """Declare the function that makes data of this version into data of the next one.
+
+        It is given a dict as canonical JSON has it (Decimal, Money's amount and times are text) and may change it;
+        what it gives back has the same key. Steps follow each other: 1 to 2, 2 to 3.
+
+        Raises:
+            TypeError: where there is no such step, or it is declared already.
+        """
+        if version not in range(1, cls.__version__):
+            raise TypeError(
+                f"{cls.__name__} has version {cls.__version__}, so nothing is to be made of version {version!r}; "
+                f"write the version that the upcaster takes, or raise that of {cls.__name__}"
+            )
+        if version in cls.__upcasters__:
+            raise TypeError(f"{cls.__name__} has two upcasters of version {version}; keep one")
+
+        def declare(function: U) -> U:
+            cls.__upcasters__[version] = function
+            return function
+
+        return declare
 
 
 class Event(Entity):
@@ -436,3 +476,14 @@ def json_schema(entity: type[Entity]) -> dict[str, Any]:
 
 def _on_the_wire(value: Any) -> Any:
     return _composed(msgspec.json.decode(_encoder.encode(value)))
+
+
+def wire_schema(entity: type[Entity]) -> Schema:
+    """What of an entity's definition shows on the wire, as JSON: what the ledger keeps of each version."""
+    return schema_on_the_wire(
+        entity,
+        _on_the_wire,
+        event=issubclass(entity, Event),
+        key=entity.__key__,
+        subject=entity.__subject__,
+    )

@@ -13,6 +13,7 @@ TielineError
 │   └── LedgerUnavailable  Tieline's own store is: whoever needs it waits, and no system is to blame
 ├── AccessRefused        credentials are refused: the leg holds and its owner is called
 ├── Hold                 something needs a person before this source or leg goes on
+│   └── Outdated         … namely a newer project in this worker: another worker may go on with it
 └── Fenced               another worker has taken over: stand down
 """
 
@@ -110,6 +111,10 @@ class AccessRefused(TielineError):
 
 class Hold(TielineError):
     """A person must decide before this goes on."""
+
+
+class Outdated(Hold):
+    """What is to be read or delivered is of a newer project than this worker's."""
 
 
 class Fenced(TielineError):

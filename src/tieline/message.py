@@ -125,14 +125,25 @@ def unpack(data: bytes) -> Batch:
     return _decoder.decode(data)
 
 
-def pack_message(message: Message) -> bytes:
-    """One message as bytes, as it is parked."""
-    return _encoder.encode(message)
+class _Alone(Message, frozen=True, gc=False, omit_defaults=True):
+    """A message out of its batch, with what it needs of that."""
+
+    schema: int = 1
+
+
+def pack_message(message: Message, schema: int = 1) -> bytes:
+    """One message as bytes, as it is parked; `schema` is the version of its entity."""
+    return _encoder.encode(_Alone(**msgspec.structs.asdict(message), schema=schema))
 
 
 def unpack_message(data: bytes) -> Message:
     """The message that `pack_message` wrote."""
     return msgspec.json.decode(data, type=Message)
+
+
+def schema_of(data: bytes) -> int:
+    """The version of its entity under which `pack_message` wrote a message."""
+    return msgspec.json.decode(data, type=_Alone).schema
 
 
 def message_id(source: str, key: str, previous: bytes, content: bytes) -> bytes:

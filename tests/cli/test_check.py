@@ -27,6 +27,7 @@ def test_a_good_project_is_good(shop):
         "warnings": [],
         "systems": {"shop": "ok", "office": "ok"},
         "unclaimed": [],
+        "entities": found["entities"],
     }
     assert not (shop.folder / ".tieline").exists()
 

@@ -14,27 +14,32 @@ from tieline.bus import Bus
 from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_path
 from tieline.cli.output import Listing, err, log_to_stderr, mistakes_listing, out, print_json
 from tieline.connector import Connector
+from tieline.entity import Event
 from tieline.errors import ConfigurationError, Mistake, TielineError
 from tieline.landscape.status import LegStatus, unattended, unclaimed
 from tieline.ledger import Ledger, Stores
 from tieline.project import Project, read
 from tieline.project.findings import meant
 from tieline.runner.exact import too_weak, unsure
+from tieline.runner.schemas import Standing, Verdict, standings
 from tieline.system import Landscape
 
 app = command_app()
 
 _OK: Final = "ok"
+_COLOURS: Final = {Verdict.COMPATIBLE: "yellow", Verdict.UPCAST: "yellow", Verdict.SAME: "green", Verdict.NEW: ""}
 
 
 class Checked(msgspec.Struct, kw_only=True):
-    """What a check found. `systems` gives each one's answer: "ok", or what is wrong with it."""
+    """What a check found. `systems` gives each one's answer: "ok", or what is wrong with it; `entities` how each
+    stands to what the ledger has seen."""
 
     project: str
     mistakes: list[Mistake] = []
     warnings: list[Mistake] = []
     systems: dict[str, str] = {}
     unclaimed: list[LegStatus] = []
+    entities: list[Standing] = []
 
     @property
     def good(self) -> bool:
@@ -77,6 +82,9 @@ async def _checked(project: Project, offline: bool) -> Checked:
             found.mistakes += mistakes
         found.unclaimed = await ledger.transact(lambda stores: unclaimed(landscape, stores))
         found.warnings += await ledger.transact(lambda stores: _left_alone(landscape, stores))
+        found.entities = await ledger.transact(lambda stores: standings(stores, landscape.entities.values()))
+        found.mistakes += [mistake for one in found.entities for mistake in _mistakes(one)]
+        found.warnings += [_new_version(landscape, one) for one in found.entities if _is_new_version(one)]
         buses = open_buses(landscape, ledger)
         found.mistakes += _too_weak(landscape, buses, ledger)
     except ConfigurationError as error:
@@ -141,6 +149,30 @@ def _left_alone(landscape: Landscape, stores: Stores) -> list[Mistake]:
     return [Mistake(f"flow {name}", what, remedy.format(name)) for name in names]
 
 
+def _mistakes(one: Standing) -> list[Mistake]:
+    """What is wrong with an entity; `run` would hold what concerns an older one, and refuse the rest."""
+    if one.verdict is not Verdict.OLDER:
+        return one.mistakes
+    what = f"{one.entity} has version {one.version} here, and the ledger has seen version {one.seen[-1]}"
+    remedy = f"deploy the newer entities here; to go back to what it was, write it as version {one.seen[-1] + 1}"
+    return [Mistake(f"entity {one.entity}", what, f"{remedy} with an upcaster of {one.seen[-1]}")]
+
+
+def _is_new_version(one: Standing) -> bool:
+    return one.verdict in {Verdict.COMPATIBLE, Verdict.UPCAST}
+
+
+def _new_version(landscape: Landscape, one: Standing) -> Mistake:
+    """What the first run with a new version does, and what it leaves to a person."""
+    what = f"version {one.version} of {one.entity} is new to the ledger, which has seen {one.seen[-1]}"
+    flows = ", ".join(flow.name for flow in landscape.flows.values() if flow.entity == one.entity)
+    again = f"to have the rest written anew: tieline backfill --again, for {flows}"
+    if issubclass(landscape.entities[one.entity], Event):
+        return Mistake(f"entity {one.entity}", what, f"events that were sent stay as they are; {again}")
+    sent = "the next run reads its sources as a whole and sends what is otherwise on the wire"
+    return Mistake(f"entity {one.entity}", what, f"{sent}; {again}")
+
+
 async def _answers(landscape: Landscape, connectors: Mapping[str, Connector]) -> tuple[dict[str, str], list[Mistake]]:
     """Each system's answer, asked at the same time, and the mistakes that only a system can see."""
     answers: dict[str, str] = {}
@@ -194,6 +226,19 @@ def _print(found: Checked) -> None:
             (name, Text(answer, "green" if answer == _OK else "red")) for name, answer in found.systems.items()
         ]
         section("Systems", Listing(["system", "answer"], answers))
+    if found.entities:
+        standing = [
+            (
+                one.entity,
+                str(one.version),
+                ", ".join(map(str, one.seen)) or "-",
+                Text(one.verdict.value, _COLOURS.get(one.verdict, "red")),
+                "; ".join(map(str, one.differences)),
+            )
+            for one in found.entities
+        ]
+        columns = ["entity", "version", "seen", "verdict", "otherwise"]
+        section("Entities", Listing(columns, standing, right=["version"], long=["otherwise"]))
     if found.unclaimed:
         rows = [(leg.leg, f"{leg.in_flight:,}", f"{sum(leg.parked.values()):,}") for leg in found.unclaimed]
         unclaimed = Listing(["leg", "in flight", "parked"], rows, right=["in flight", "parked"])

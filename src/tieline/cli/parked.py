@@ -24,12 +24,12 @@ from tieline.assembly import ledger_to_read
 from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import Listing, err, log_to_stderr, moment, out, print_json
 from tieline.entity import Entity
-from tieline.errors import Reject
+from tieline.errors import Outdated, Reject
 from tieline.landscape import waiting
 from tieline.landscape.status import declared_legs
 from tieline.landscape.trace import content_of, version_text
 from tieline.ledger import Ledger, ParkedRow, Stores
-from tieline.message import Message, Reason, pack_message, unpack_message
+from tieline.message import Reason, pack_message, schema_of, unpack_message
 from tieline.project.findings import meant
 from tieline.runner.requests import source_topic
 from tieline.system import Landscape
@@ -78,9 +78,12 @@ def show(
     """Print one parked message as JSON. It says why it waits, and shows its envelope and its content."""
     log_to_stderr(verbose=verbose, quiet=True)
     landscape = project_at(project).landscape
-    row, sources = _read(landscape, lambda stores: (_one(stores, ref, key), waiting.of_sources(stores)))
+    (row, entity), sources = _read(
+        landscape,
+        lambda stores: (_with_entity(landscape, stores, _one(stores, ref, key)), waiting.of_sources(stores)),
+    )
     known = waiting.shown(row, sources)
-    content = _raw(row.message) if known.of_source else _envelope(unpack_message(row.message))
+    content = _raw(row.message) if known.of_source else _envelope(row, entity)
     print_json({**{name: getattr(known, name) for name in known.__struct_fields__}, "message": content})
 
 
@@ -100,16 +103,21 @@ def edit(
     row, entity = _read(landscape, lambda stores: _with_entity(landscape, stores, _one(stores, ref, key)))
     if entity is None:
         raise typer.BadParameter(f"{row.key!r} is a record of {row.leg}: correct it there, then replay it")
-    content = content_of(unpack_message(row.message))
+    try:
+        content = msgspec.json.decode(waiting.upcast_content(row, entity))
+    except Reject:  # what no upcaster can make, a person can
+        content = content_of(unpack_message(row.message))
+    except Outdated as error:
+        raise typer.BadParameter(str(error)) from error
     if content is None:
         raise typer.BadParameter(f"{row.key!r} was deleted, there is nothing to edit; replay or drop it")
     try:
         data = waiting.with_fields(content, _pairs(fields)) if fields else [_typed(content)]
-        message = waiting.edited(row, entity, data)
+        packed = pack_message(waiting.edited(row, entity, data), entity.__version__)
     except Reject as error:
         err().print(f"not taken: {error}", style="red", markup=False)
         raise typer.Exit(FAILED) from error
-    asyncio.run(_decide(landscape, [row], "edit", _who(), message=message))
+    asyncio.run(_decide(landscape, [row], "edit", _who(), packed=packed))
 
 
 @app.command()
@@ -219,7 +227,7 @@ async def _decide(
     decision: str,
     by: str,
     *,
-    message: Message | None = None,
+    packed: bytes = b"",
     rate: float = 0.0,
 ) -> None:
     """Write the decision on every row, `rate` a second; exit code 1 where a row holds another message by now."""
@@ -227,7 +235,6 @@ async def _decide(
         err().print("nothing waits that is not decided about already")
         return
     ledger = ledger_to_read(landscape.store, landscape.folder)
-    packed = b"" if message is None else pack_message(message)
     each = max(1, min(_AT_ONCE, int(rate))) if rate else _AT_ONCE
     changed: list[ParkedRow] = []
     try:
@@ -362,7 +369,10 @@ def _coloured(one: waiting.Waiting | waiting.Group) -> Text:
     return Text(one.reason.value, "red" if one.for_a_person else "yellow")
 
 
-def _envelope(message: Message) -> dict[str, Any]:
+def _envelope(row: ParkedRow, entity: type[Entity] | None) -> dict[str, Any]:
+    """A message as it was parked; `upcast` is what this project makes of one of an earlier version."""
+    message, schema = unpack_message(row.message), schema_of(row.message)
+    older = entity is not None and schema < entity.__version__ and not message.deleted
     return {
         "id": message.id.hex(),
         "key": message.key,
@@ -370,8 +380,17 @@ def _envelope(message: Message) -> dict[str, Any]:
         "origin": message.origin,
         "subject": message.subject,
         "deleted": message.deleted,
+        "schema": schema,
         "data": content_of(message),
+        **({"upcast": _upcast(row, entity)} if entity is not None and older else {}),
     }
+
+
+def _upcast(row: ParkedRow, entity: type[Entity]) -> dict[str, Any]:
+    try:
+        return {"schema": entity.__version__, "data": _raw(waiting.upcast_content(row, entity))}
+    except Reject as error:
+        return {"schema": entity.__version__, "error": str(error)}
 
 
 def _raw(data: bytes) -> Any:

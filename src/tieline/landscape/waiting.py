@@ -12,7 +12,8 @@ from tieline.errors import Reject
 from tieline.landscape.status import MOST_PARKED
 from tieline.landscape.trace import version_text
 from tieline.ledger import ParkedRow, Stores
-from tieline.message import Message, Reason, Version, message_id, unpack_message
+from tieline.message import Message, Reason, Version, message_id, schema_of, unpack_message
+from tieline.runner.upcasting import outdated, upcast
 
 _VARYING: Final = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|[0-9a-f]{16,}|\d+(?:[.,:]\d+)*")
 
@@ -126,6 +127,24 @@ def groups(parked: Iterable[ParkedRow]) -> list[Group]:
         for name, members in found.items()
     ]
     return sorted(made, key=lambda group: (not group.for_a_person, -group.count, group.leg))
+
+
+def upcast_content(row: ParkedRow, entity: type[Entity]) -> bytes:
+    """The content of a parked message as this project's version of the entity has it.
+
+    Raises:
+        Reject: where an upcaster cannot make it.
+        Outdated: where it is of a newer version than the project's.
+    """
+    message, schema = unpack_message(row.message), schema_of(row.message)
+    if schema > entity.__version__:
+        raise outdated(f"what is parked for {row.key!r}", entity, schema)
+    if schema == entity.__version__ or message.deleted:
+        return bytes(message.data)
+    (new,) = upcast(entity, schema, [message])
+    if isinstance(new, Reject):
+        raise new
+    return bytes(new[0].data)
 
 
 def edited(row: ParkedRow, entity: type[Entity], data: Sequence[bytes]) -> Message:

@@ -162,7 +162,13 @@ def _project(top: Table, code: Code, file: Path, findings: Findings) -> Project:
         mastery=mastery,
         process_owners=owners,
         places={
-            name.format(one): str(table.place()) for section, name in _NAMED for one, table in top.tables(section)
+            **{
+                name.format(one): str(table.place()) for section, name in _NAMED for one, table in top.tables(section)
+            },
+            **{
+                f"entity {one}": str(code.place_of(cls, Place("entities.py")))
+                for one, cls in (entities or {}).items()
+            },
         },
     )
 

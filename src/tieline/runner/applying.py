@@ -342,7 +342,7 @@ class Desk:
             message_id=work.message.id,
             version=work.message.version,
             reason=reason,
-            message=pack_message(work.message),
+            message=pack_message(work.message, work.schema or self.leg.entity.__version__),
             error=str(error) or type(error).__name__,
             subject=work.subject,
             attempt=attempt,

@@ -12,7 +12,7 @@ import msgspec
 
 from tieline.connector import HeldRow
 from tieline.entity import Entity, digest
-from tieline.errors import InDoubt, MissingReference, RetryLater, Unavailable
+from tieline.errors import InDoubt, MissingReference, Reject, RetryLater, Unavailable
 from tieline.ledger import ParkedRow
 from tieline.message import Message, Outcome, Reason
 
@@ -20,7 +20,8 @@ from tieline.message import Message, Outcome, Reason
 class Work(msgspec.Struct, gc=False):
     """One message on its way into a target.
 
-    `entity` is its data decoded, where that is at hand. `sequence` is its batch's number; `parked`
+    `entity` is its data decoded, where that is at hand, or why it cannot be. `schema` is its data's version of
+    the entity; 0 is this worker's own. `sequence` is its batch's number; `parked`
     its own parked row where it is a retry. `force` asks to write what is held already. `others` are
     held rows of the key from other sources.
     """
@@ -30,7 +31,8 @@ class Work(msgspec.Struct, gc=False):
     partition: int = 0
     force: bool = False
     parked: ParkedRow | None = None
-    entity: Entity | None = None
+    entity: Entity | Reject | None = None
+    schema: int = 0
     held: HeldRow | None = None
     others: list[HeldRow] = []
 

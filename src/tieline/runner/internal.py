@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from tieline.connector import LegState
-from tieline.entity import Entity, encode, key_of
+from tieline.entity import Entity, key_of
 from tieline.errors import Reject, TielineError
 from tieline.ledger import Stores
 from tieline.message import Outcome
@@ -14,6 +14,7 @@ from tieline.runner.decide import Work
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.raised import raised
 from tieline.runner.requests import source_topic
+from tieline.runner.upcasting import handed_in
 
 Outputs = list[tuple[str, bytes, str]]
 
@@ -96,10 +97,10 @@ class ProcessApplier:
         """Inbox rows by ordinal; fewer outputs than last time are deletes."""
         rule = self._desk.leg.rule
         if rule is not None and rule.shared:
-            return [(key_of(output), encode(output), work.message.origin) for output in made]
+            return [(key_of(output), handed_in(output), work.message.origin) for output in made]
         key, origin = f"{self._desk.leg.entity.__name__}/{work.message.key}", work.message.origin
         before = int(work.held.target_id or 0) if work.held is not None else 0
-        rows = [(f"{key}#{n}", encode(output), origin) for n, output in enumerate(made)]
+        rows = [(f"{key}#{n}", handed_in(output), origin) for n, output in enumerate(made)]
         return rows + [(f"{key}#{n}", b"", origin) for n in range(len(made), before)]
 
 

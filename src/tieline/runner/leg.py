@@ -21,12 +21,13 @@ from tieline.errors import (
     Hold,
     LedgerUnavailable,
     Mistake,
+    Outdated,
     RetryLater,
     TielineError,
     Unavailable,
 )
 from tieline.ledger import NEVER, Ledger, LegRow, ParkedRow, Stores, Way
-from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, unpack_message
+from tieline.message import MAX_MESSAGES, Outcome, Reason, partition_of, schema_of, unpack_message
 from tieline.runner.applying import Applier, Desk, Holding, Waiting, park
 from tieline.runner.breaking import BrokenOff
 from tieline.runner.claimed import ClaimedApplier
@@ -37,8 +38,9 @@ from tieline.runner.internal import ProcessApplier
 from tieline.runner.plan import LegPlan
 from tieline.runner.shares import Shares
 from tieline.runner.transactional import TargetAhead, TransactionalApplier, is_published
+from tieline.runner.upcasting import outdated, renew_each
 from tieline.runner.watches import due_watches
-from tieline.runner.ways import RETIRED, Entities, Handover, bus_called, leave_way, relayed, works_of
+from tieline.runner.ways import RETIRED, Entities, Handover, bus_called, leave_way, readable, relayed, works_of
 
 log = structlog.get_logger()
 
@@ -95,6 +97,8 @@ class Leg:
                 await self._wait_for_ledger(error, stopping)
             except (Unavailable, AccessRefused) as error:
                 await self._pause(error, stopping)
+            except Outdated as error:
+                await self._stand_down(error, stopping)
             except Exception as error:
                 await self._stand_still(error, stopping)
         try:
@@ -129,8 +133,10 @@ class Leg:
         if not self._holding.tokens or asyncio.get_running_loop().time() < self._begins:
             await asyncio.sleep(_IDLE)
             return
-        busy = await self._retry(way)
-        deliveries, entities = await self._take(way, wait=0.0 if busy else _IDLE)
+        busy, newest = await self._retry(way)
+        deliveries, entities = await self._take(way, wait=0.0 if busy or newest else _IDLE)
+        deliveries, met = readable(deliveries, way, self.plan.name, self.plan.entity)
+        newest = max(newest, met)
         if deliveries:
             works, moves = self._works(deliveries, entities, way)
             look = self._desk.look_for(works)
@@ -153,6 +159,8 @@ class Leg:
             except TargetAhead as truth:
                 await self._catch_up(truth.states, way)
             self._known = row
+        elif newest:
+            raise outdated(f"what {self.plan.name} is to bring", self.plan.entity, newest)
         elif not busy:
             await self._level(row, way)
 
@@ -281,7 +289,7 @@ class Leg:
     def _works(
         self, deliveries: Sequence[Delivery], entities: Entities, way: Way
     ) -> tuple[list[Work], dict[int, LegState]]:
-        return works_of(deliveries, way, self.plan.name, self._holding.states, entities)
+        return works_of(deliveries, way, self.plan.name, self._holding.states, entities, self.plan.entity)
 
     async def _apply(self, works: Sequence[Work], moves: Mapping[int, LegState], waiting: Waiting) -> None:
         if self._outages >= _STUBBORN:
@@ -360,27 +368,33 @@ class Leg:
 
     # -- parked messages ----------------------------------------------------------------------------
 
-    async def _retry(self, way: Way) -> bool:
-        """Try again what is due, and look again at what is watched; True where something was tried."""
+    async def _retry(self, way: Way) -> tuple[bool, int]:
+        """Try again what is due, and look again at what is watched.
+
+        Gives whether something was tried, and the newest version that waits for a worker with newer entities.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._looked < _IDLE:
-            return False
+            return False, 0
         self._looked = now
         rows, watches = await self._ledger.transact(
             lambda s: (due(s, self.plan.name), due_watches(s, self.plan.name))
         )
         if watches and isinstance(self._applier, ClaimedApplier):
             await self._applier.look_again(watches, self._holding)
-        works = [work for row in rows if (work := self._again(row, way)) is not None]
+        found = [work for row in rows if (work := self._again(row, way)) is not None]
+        works = [work for work in found if work.schema <= self.plan.entity.__version__]
+        newest = max((work.schema for work in found), default=0) if len(works) < len(found) else 0
+        renew_each(self.plan.entity, works)
         if not works:
-            return False
+            return False, newest
         self._looked = 0.0
         try:
             await self._applier.meet(self._holding)
             await self._apply(works, {}, await self._desk.waiting_for(works))
         except TargetAhead as truth:
             await self._catch_up(truth.states, way)
-        return True
+        return True, newest
 
     def _again(self, row: ParkedRow, way: Way) -> Work | None:
         """A parked row as work, if its partition is ours and its first delivery is behind us."""
@@ -389,7 +403,7 @@ class Leg:
         state = self._holding.states.get(partition)
         if state is None or row.position > max(state.sequence, way.begins_after):
             return None
-        return Work(message, row.position, partition, force=row.force, parked=row)
+        return Work(message, row.position, partition, force=row.force, parked=row, schema=schema_of(row.message))
 
     # -- outages --------------------------------------------------------------------------------------
 
@@ -436,6 +450,21 @@ class Leg:
         self.paused = str(error)
         await _sleep(stopping, _FOR_LEDGER)
         self.paused = ""
+
+    async def _stand_down(self, error: Outdated, stopping: asyncio.Event) -> None:
+        """What is next is for a worker with newer entities: leave the partitions to it, as long as there is one."""
+        lease = self._holding.lease
+        if str(error) != self.paused:
+            log.warning("leg stands down", leg=self.plan.name, reason=str(error))
+        self.paused = str(error)
+        try:
+            await self._write_pause()
+            await self._release()
+            await _sleep(stopping, _AFTER_FAILURE)
+            while not stopping.is_set() and await self._shares.led_elsewhere(lease):
+                await _sleep(stopping, _AFTER_FAILURE)
+        except LedgerUnavailable as unavailable:
+            await self._wait_for_ledger(unavailable, stopping)
 
     async def _stand_still(self, error: Exception, stopping: asyncio.Event) -> None:
         """What needs a person, or what nobody foresaw, holds this leg alone, until a turn of it goes well again."""

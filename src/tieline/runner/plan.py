@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tieline.adapter import Sink, Source
 from tieline.connector import Connector, ConnectorSettings, Record
-from tieline.entity import Entity, decode
+from tieline.entity import Entity, Event
 from tieline.errors import ConfigurationError, Mistake
 from tieline.flow import Flow, leg_name
 from tieline.ledger import InboxRow
 from tieline.process import Process, Rule
+from tieline.runner.upcasting import received
 from tieline.system import Landscape, SourceSettings, System
 
 
@@ -56,7 +57,8 @@ class Input:
 class SourcePlan:
     """One source with its one reader. A process's source reads its inbox and has no connector.
 
-    `held_in` is the name under which it is kept what its system holds as a target.
+    `held_in` is the name under which it is kept what its system holds as a target. `version` is that of its
+    mapping, which has changed where its function or the entity has: see `mapping_version`.
     """
 
     name: str
@@ -71,6 +73,17 @@ class SourcePlan:
     legs: list[LegPlan] = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)  # of a process's source: the legs that feed it
     also_target: bool = False  # the system also takes this entity: what it reads may be our own write
+
+
+_ENTITIES: Final = 1_000_000  # what an entity's version weighs in a mapping's, above any version of a function
+
+
+def mapping_version(function: int, entity: type[Entity]) -> int:
+    """The version of a mapping: its entity's before its function's, so that seen tells which was newer.
+
+    An event has happened, and is not given anew because events look otherwise now.
+    """
+    return function + (0 if issubclass(entity, Event) else _ENTITIES * (entity.__version__ - 1))
 
 
 def process_source(process: str, entity: type[Entity]) -> str:
@@ -158,7 +171,8 @@ def _source(
             held_in=flow.source,
             entity=entity,
             settings=SourceSettings(triggers=(), sweep=0),
-            function=lambda record: decode(entity, record["data"]),
+            function=lambda record: received(entity, record["data"]),
+            version=mapping_version(1, entity),
         )
     system = landscape.systems[flow.source]
     source = _choose(system, flow, entity)
@@ -169,7 +183,7 @@ def _source(
         entity=entity,
         settings=system.source_settings(source.name),
         function=source.function,
-        version=source.version,
+        version=mapping_version(source.version, entity),
         resource=source.resource,
         connector=connectors[system.name],
     )

@@ -17,7 +17,7 @@ import structlog
 
 from tieline.connector import Checkpoint, Connector, Page
 from tieline.entity import Event, digest
-from tieline.errors import Hold
+from tieline.errors import Outdated
 from tieline.ledger import Fence, Ledger, ParkedRow, SeenRow, SourceState, Stores
 from tieline.message import MAX_MESSAGES, Batch, Message, Reason, Version, in_pieces
 from tieline.runner.changes import Changes, Clash, clashes
@@ -26,6 +26,8 @@ from tieline.runner.gaps import Gap, gap
 from tieline.runner.mapping import MappedPage, map_page
 from tieline.runner.plan import SourcePlan, inbox_record
 from tieline.runner.requests import Request, ask, requests_for, settle
+from tieline.runner.schemas import newest_seen, note_schema
+from tieline.runner.upcasting import outdated, schema_in
 from tieline.runner.ways import Publisher, begin_stream
 
 log = structlog.get_logger()
@@ -71,6 +73,7 @@ class Reader:
         self._now = 0.0  # when this run began, by the ledger's clock
         self._known = True  # whether seen holds rows of this source
         self._any_parked = True  # whether records of this source are parked
+        self._noted = False  # whether the ledger has the schema under which this worker publishes
         self._again = False  # whether everything is to be read again, after a recovery
         self._question: ParkedRow | None = None  # whether many deletes are right, as it stood when this run began
 
@@ -83,11 +86,11 @@ class Reader:
         """Read once: what changed since the cursor, or everything where a sweep or backfill is due.
 
         Raises:
-            Unavailable, AccessRefused, Fenced, Hold: the source's next move; what was read is kept.
+            Unavailable, AccessRefused, Fenced, Outdated: the source's next move; what was read is kept.
         """
         self._fence = Fence(self.lease, token)
-        name = self.plan.name
-        self._state, self._again, requests, waiting, questions, self._now = await self._ledger.transact(
+        name, entity = self.plan.name, self.plan.entity
+        self._state, self._again, requests, waiting, questions, self._now, newest = await self._ledger.transact(
             lambda s: (
                 in_this_epoch(s, s.sources.get(name)),
                 is_to_be_read_again(s, name),
@@ -95,16 +98,16 @@ class Reader:
                 sum(s.parked.counts(name).values()),
                 s.parked.by_key(name, [_BRAKE]),
                 s.now(),
+                newest_seen(s, entity),
             )
         )
         self._any_parked = waiting > 0
         self._question = questions[0] if questions else None
         self._known = self._state.counter > 0
+        if newest > entity.__version__:
+            raise outdated("what was published last", entity, newest)
         if self._state.mapping > self.plan.version:
-            raise Hold(
-                f"{name}: seen was written by mapping version {self._state.mapping} and this worker has "
-                f"{self.plan.version}; deploy the newer adapter here"
-            )
+            raise Outdated(f"{name}: seen was written by a newer mapping; deploy the newer adapter here")
         summary = Summary()
         resends = [r for r in requests if r.kind == "resend"]
         backfills = [r for r in requests if r.kind == "backfill"]
@@ -183,6 +186,9 @@ class Reader:
             await self._ledger.transact(self._ask_inputs, [self._fence])
         run = _Run(backfills, whole=False, marking=False)
         while rows := await self._ledger.transact(lambda s: s.inbox.read(name, MAX_MESSAGES)):
+            newest = max((schema_in(row.data) for row in rows if row.data), default=0)
+            if newest > self.plan.entity.__version__:
+                raise outdated(f"what waits for {name}", self.plan.entity, newest)
             latest = {row.record: row for row in rows}
             page = Page(
                 ids=[row.record for row in latest.values() if row.data],
@@ -456,6 +462,8 @@ class Reader:
         healing = self._any_parked and bool(healthy)
 
         def work(stores: Stores) -> None:
+            if batches and not self._noted:
+                note_schema(stores, plan.entity)
             stores.seen.put(name, list(changes.rows.values()))
             self._publisher.keep(stores, plan, batches)
             if parked:
@@ -473,6 +481,7 @@ class Reader:
             return
         await self._ledger.transact(work, [self._fence])
         self._state = state
+        self._noted = self._noted or bool(batches)
         self._known = self._known or bool(changes.rows)
         self._any_parked = self._any_parked or bool(parked)
         await gap(Gap.PUBLISHED)

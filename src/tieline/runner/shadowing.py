@@ -16,7 +16,7 @@ from tieline.bus import Bus, Delivery
 from tieline.connector import LegState
 from tieline.errors import Fenced, TielineError
 from tieline.ledger import Ledger, Shadow, Stores, Way
-from tieline.message import MAX_MESSAGES, pack_message, partition_of, unpack_message
+from tieline.message import MAX_MESSAGES, pack_message, partition_of, schema_of, unpack_message
 from tieline.runner.applying import Holding
 from tieline.runner.comparing import Comparer, Looked
 from tieline.runner.decide import Work
@@ -36,7 +36,8 @@ from tieline.runner.shadows import (
     shadow_of,
 )
 from tieline.runner.shares import Shares
-from tieline.runner.ways import RETIRED, bus_called, works_of
+from tieline.runner.upcasting import outdated, renew_each
+from tieline.runner.ways import RETIRED, bus_called, readable, works_of
 
 log = structlog.get_logger()
 
@@ -136,7 +137,11 @@ class ShadowLeg:
         if not ready:
             await asyncio.sleep(_BEHIND)
             return True
-        works, moves = works_of(ready, way, self._plan.name, self._holding.states, {})
+        entity = self._plan.entity
+        ready, newest = readable(ready, way, self._plan.name, entity)
+        if newest and not ready:
+            raise outdated(f"what {name} is to compare", entity, newest)
+        works, moves = works_of(ready, way, self._plan.name, self._holding.states, {}, entity)
         await self._settle(works, moves, [])
         self._batches += len(ready)
         if self._batches >= (_TRIM_EVERY if bus.capabilities.seeks else 1):
@@ -191,11 +196,15 @@ class ShadowLeg:
         if now - self._looked < _AGAIN:
             return
         self._looked = now
+        entity = self._plan.entity
         works = [
-            Work(unpack_message(waits.message.encode()), waits.sequence, partition, force=True)
+            _again(waits.message.encode(), waits.sequence, partition)
             for partition, found in self._found.items()
             for waits in found.waiting
         ]
+        if (newest := max((work.schema for work in works), default=0)) > entity.__version__:
+            raise outdated(f"what {self.shadow.name} is to compare", entity, newest)
+        renew_each(entity, works)
         if works:
             await self._settle(works, {}, works)
 
@@ -232,7 +241,11 @@ class ShadowLeg:
         for partition, known in self._found.items():
             differences = [one for one in looked.differences if place.get(one.key) == partition]
             waits = {
-                w.message.id: Waits(w.message.key, pack_message(w.message).decode(), w.sequence)
+                w.message.id: Waits(
+                    w.message.key,
+                    pack_message(w.message, w.schema or self._plan.entity.__version__).decode(),
+                    w.sequence,
+                )
                 for w in looked.waiting
                 if w.partition == partition
             }
@@ -272,6 +285,10 @@ class ShadowLeg:
         states = await self._ledger.transact(lambda s: s.legs.states(name, way.channel))
         positions = {p: states.get(p, LegState()).position for p in range(way.partitions)}
         return not await bus_called(self._buses, way.bus).depth(way.channel, positions)
+
+
+def _again(message: bytes, sequence: int, partition: int) -> Work:
+    return Work(unpack_message(message), sequence, partition, force=True, schema=schema_of(message))
 
 
 def _is_passed(way: Way, states: Mapping[int, LegState], delivery: Delivery) -> bool:

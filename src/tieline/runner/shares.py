@@ -120,6 +120,19 @@ class Shares:
 
         await self._ledger.transact(work)
 
+    async def let_go(self, name: str) -> None:
+        """Release one lease, for somebody else to take."""
+        await self._ledger.transact(lambda s: s.leases.release([name], self.worker))
+
+    async def led_elsewhere(self, lease: str) -> bool:
+        """Whether another worker has a partition of `lease`."""
+
+        def look(stores: Stores) -> bool:
+            holders = stores.leases.holders()
+            return any(name.startswith(f"{lease}/") and owner != self.worker for name, owner in holders.items())
+
+        return await self._ledger.transact(look)
+
     async def leave(self) -> None:
         """Give everything up."""
 

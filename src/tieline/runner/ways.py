@@ -28,6 +28,7 @@ from tieline.runner.moves import as_moved
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.requests import Request, ask
 from tieline.runner.shadows import end_shadow, outbox, published
+from tieline.runner.upcasting import renew
 
 DIRECT: Final = "direct"
 _MAIN: Final = "main"
@@ -164,8 +165,12 @@ def works_of(
     leg: str,
     states: Mapping[int, LegState],
     entities: Entities,
+    entity: type[Entity],
 ) -> tuple[list[Work], dict[int, LegState]]:
-    """The messages that are for this leg and new to it, and where each partition stands behind them."""
+    """The messages that are for this leg and new to it, and where each partition stands behind them.
+
+    Those of an earlier version of the entity are upcast.
+    """
     works: list[Work] = []
     moves: dict[int, LegState] = {}
     for delivery in deliveries:
@@ -173,15 +178,35 @@ def works_of(
         passed = moves.get(partition, states[partition]).sequence
         sequence = max(passed, batch.sequence)
         moves[partition] = LegState(position=delivery.position, sequence=sequence, made=batch.made)
-        # Published twice by a relay, meant for another leg, or before this way's time.
-        early = batch.sequence <= way.after and batch.to != leg
-        if batch.sequence <= passed or early or batch.to not in {"", leg}:
+        if batch.sequence <= passed or not _is_for(batch, way, leg):  # published twice by a relay, or not ours
             continue
-        works.extend(
+        taken = [
             Work(message, batch.sequence, partition, force=batch.force, entity=entities.get(message.id))
             for message in batch.messages
-        )
+        ]
+        if batch.schema < entity.__version__:
+            renew(entity, taken, batch.schema)
+        works += taken
     return works, moves
+
+
+def readable(deliveries: Sequence[Delivery], way: Way, leg: str, entity: type[Entity]) -> tuple[list[Delivery], int]:
+    """What comes before the first batch of a newer version in each partition, and the newest version met, or 0."""
+    blocked: dict[int, int] = {}
+    found: list[Delivery] = []
+    for delivery in deliveries:
+        batch = delivery.batch
+        late = way.until is not None and batch.sequence > way.until
+        if batch.schema > entity.__version__ and not late and _is_for(batch, way, leg):
+            blocked[delivery.partition] = max(batch.schema, blocked.get(delivery.partition, 0))
+        if delivery.partition not in blocked:
+            found.append(delivery)
+    return found, max(blocked.values(), default=0)
+
+
+def _is_for(batch: Batch, way: Way, leg: str) -> bool:
+    """Whether a batch is meant for this leg, and not of before this way's time."""
+    return batch.to == leg or (not batch.to and batch.sequence > way.after)
 
 
 async def reach_way(

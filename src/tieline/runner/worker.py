@@ -16,7 +16,15 @@ import structlog
 
 from tieline.bus import Bus
 from tieline.connector import Connector
-from tieline.errors import ConfigurationError, Fenced, LedgerUnavailable, Mistake, TielineError, Unavailable
+from tieline.errors import (
+    ConfigurationError,
+    Fenced,
+    LedgerUnavailable,
+    Mistake,
+    Outdated,
+    TielineError,
+    Unavailable,
+)
 from tieline.ledger import Fence, Ledger, Stores
 from tieline.runner.breaking import BrokenOff
 from tieline.runner.epoch import is_to_be_read_again
@@ -29,6 +37,7 @@ from tieline.runner.reader import Reader, Summary
 from tieline.runner.relay import Relay
 from tieline.runner.requests import Request, ask, requests_for, source_topic
 from tieline.runner.schedule import seconds_until
+from tieline.runner.schemas import standings
 from tieline.runner.shadowing import Shadows
 from tieline.runner.shadows import shadow_of
 from tieline.runner.shares import Shares
@@ -112,7 +121,12 @@ class Runner:
     # -- what a caller does ---------------------------------------------------------------------------
 
     async def run(self, once: bool = False) -> Report:
-        """Run until `stop`; with `once` read each source once, deliver what follows from it, and return."""
+        """Run until `stop`; with `once` read each source once, deliver what follows from it, and return.
+
+        Raises:
+            ConfigurationError: before anything is read, where an entity is not what the ledger has seen.
+        """
+        await self._refuse_changed()
         await self._shares.join()
         relays = await self._settled(once)
         self._legs = [self._leg(leg) for plan in self.plans for leg in plan.legs]
@@ -215,6 +229,12 @@ class Runner:
                 log.warning("worker waits", reason=str(error))
                 await self._wait([], _FOR_LEDGER)
         return []
+
+    async def _refuse_changed(self) -> None:
+        entities = {plan.entity for plan in self.plans}
+        found = await self.ledger.transact(lambda s: standings(s, entities))
+        if mistakes := [mistake for one in found for mistake in one.mistakes]:
+            raise ConfigurationError(*mistakes)
 
     async def _settle_ways(self) -> None:
         publisher = Publisher(self.buses, self._handover)
@@ -395,6 +415,8 @@ class Runner:
 
         try:
             await self.ledger.transact(write, [Fence(reader.lease, token)])
+            if isinstance(error, Outdated):
+                await self._shares.let_go(reader.lease)  # a worker with the newer project is to read it
         except TielineError as second:
             log.warning("failure not noted", source=plan.name, reason=str(second))
 

@@ -415,7 +415,7 @@ PAGES: Final = {
             [
                 *["TielineError", "ConfigurationError", "Mistake", "MissingExtra", "Reject", "Misfit"],
                 *["MissingReference", "RetryLater", "InDoubt", "Unavailable", "Throttled", "AccessRefused"],
-                *["LedgerUnavailable", "Hold", "Fenced"],
+                *["LedgerUnavailable", "Hold", "Outdated", "Fenced"],
             ],
         ),
     ),

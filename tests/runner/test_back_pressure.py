@@ -47,7 +47,7 @@ def slowness(*slow: str):
     return lambda worker, place: SLOW if place in {f"{name}.commit" for name in slow} else 0.0
 
 
-def behind(trial: Trial, leg: str) -> tuple[int, int]:
+async def behind(trial: Trial, leg: str) -> tuple[int, int]:
     """How many batches the source has kept, and how many of them the leg has not passed in its last partition."""
 
     def look(stores):
@@ -56,7 +56,7 @@ def behind(trial: Trial, leg: str) -> tuple[int, int]:
         states = stores.legs.states(leg, row.ways[-1].channel).values()
         return kept, kept - max((state.sequence for state in states), default=0)
 
-    return trial.ledger._transact(look, ())
+    return await trial.look(look)
 
 
 @pytest.mark.parametrize("via", ["direct", "bus"])
@@ -77,7 +77,7 @@ def test_a_slow_target_slows_neither_the_source_nor_the_other_target(via: str, w
             assert len(made.store("fast").rows("orders")) == 50 * BATCHES, "the slow one slows the fast one"
             assert asyncio.get_running_loop().time() < BATCHES * SLOW / 8
             assert len(made.store("slow").rows("orders")) <= MAX_MESSAGES
-            assert behind(trial, "orders>fast") == (BATCHES, 0)
+            assert await behind(trial, "orders>fast") == (BATCHES, 0)
             await trial.settle()
             assert len(made.store("slow").rows("orders")) == 50 * BATCHES
 
@@ -96,8 +96,8 @@ def test_where_all_targets_are_behind_the_source_waits_for_the_fastest(via: str)
             trial.start()
             for _ in range(200):
                 await asyncio.sleep(0.1)
-                kept, _ = behind(trial, "orders>slow")
-                ahead = min(behind(trial, leg)[1] for leg in ("orders>fast", "orders>slow"))
+                kept, _ = await behind(trial, "orders>slow")
+                ahead = min([(await behind(trial, leg))[1] for leg in ("orders>fast", "orders>slow")])
                 most = max(most, ahead)
             assert kept < BATCHES, "the source did not wait"
             assert most <= Handover().most + 1

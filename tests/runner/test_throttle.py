@@ -247,6 +247,33 @@ def test_a_frozen_worker_calls_nothing_on_what_it_was_granted_before() -> None:
     kept_within(called, limits)
 
 
+def test_a_permit_that_came_while_the_worker_stood_still_is_void() -> None:
+    """It was let go on, and before it could begin its call others were given its place: it waits anew."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, clock.VirtualLoop)
+        settings = SystemSettings("shop", "http://shop", limits=Limits(per_second=10, at_once=1), timeout=TIMEOUT)
+        throttle = SharedThrottle(Reached(_TimedLedger()), settings, "a")  # type: ignore[arg-type]
+        serve, stood = throttle._serve, [0.0]
+
+        def standing() -> None:
+            used = throttle._used
+            serve()
+            if throttle._used > used and not stood[0]:
+                loop.moving.now += 5.0
+                stood[0] = loop.time()
+
+        throttle._serve = standing  # type: ignore[method-assign]
+        async with throttle.call():
+            assert stood[0]
+            assert loop.time() > stood[0] + 0.001, "it called on a permit of five seconds ago"
+            assert loop.time() < throttle._until
+        await throttle.close()
+
+    clock.run(main())
+
+
 class standing_still:
     """A worker does nothing meanwhile, not even what its timers were set for."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.connectors.sql_databases import Database, drop, put
 
-from tieline.connector import Change, Connector, HeldRow, LegState
+from tieline.connector import Change, Checkpoint, Connector, HeldRow, LegState, Record
 from tieline.connectors.sql import Child, Sql, Table
 from tieline.errors import ConfigurationError, Reject, RetryLater
 from tieline.message import Version
@@ -480,6 +480,31 @@ def test_a_table_altered_between_two_reads_is_read_as_it_is(database: Database) 
 
     lines = Child(f"{p}lines", parent="owner", key=("owner", "at"))
     assert database.using(Table(f"{p}t", key="id", children={"lines": lines}), work) == [e for _, e in changes]
+
+
+def test_a_column_that_comes_while_nothing_else_does_is_seen_with_the_first_row(database: Database) -> None:
+    """A look that shows nothing does not ask the catalogue; one that shows a row does, however soon it comes."""
+    p = database.prefix
+    database.run(f"create table {p}t (id int primary key, changed int not null)")
+    table = Table(f"{p}t", key="id", cursor="changed")
+
+    async def work(connector: Connector) -> None:
+        async def following(since: Checkpoint) -> tuple[list[Record], Checkpoint]:
+            pages = [page async for page in connector.read("rows", since)]
+            return [record for page in pages for record in page.records], pages[-1].checkpoint if pages else since
+
+        _, cursor = await following(None)
+        database.run(f"insert into {p}t values (1, 1)")
+        records, cursor = await following(cursor)
+        assert records == [{"id": 1, "changed": 1}]
+        assert await following(cursor) == ([], cursor)
+        database.run(f"alter table {p}t add column note text;\ninsert into {p}t values (2, 2, 'new')")
+        records, cursor = await following(cursor)
+        assert records == [{"id": 2, "changed": 2, "note": "new"}]
+        database.run(f"alter table {p}t drop column note;\ninsert into {p}t values (3, 3)")
+        assert (await following(cursor))[0] == [{"id": 3, "changed": 3}]
+
+    database.using(table, work)
 
 
 # --- held, where a database is shared or only read

@@ -3,8 +3,8 @@
 import asyncio
 import dataclasses
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
 
 import pytest
 from tests.runner.cells import books, in_virtual_time, order, run_in_virtual_time, sales
@@ -17,9 +17,11 @@ from tieline.ledger import SeenRow, SourceState, Stores
 from tieline.ledgers.memory import MemoryLedger
 from tieline.message import Version
 from tieline.runner.plan import build
-from tieline.runner.reader import Reader
+from tieline.runner.reader import Reader, Room
 from tieline.runner.ways import Handover, Publisher
 from tieline.testing import Trial
+
+T = TypeVar("T")
 
 
 def commit_late(company: Company, number: str, total: int) -> None:
@@ -106,7 +108,7 @@ def _peak_of_sweep(missing: int, table: Table) -> int:
         systems = landscape.systems.values()
         (plan,) = build(landscape, {one.name: one.adapter.connector.open(one.settings) for one in systems})
         ledger = MemoryLedger()
-        reader = Reader(plan, ledger, Publisher({}, Handover()), _room)
+        reader = Reader(plan, ledger, Publisher({}, Handover()), _room_in(ledger))
         sweeping = SourceState(counter=1, cursor=0, mapping=1)
 
         def prepare(stores: Stores) -> int:
@@ -138,5 +140,10 @@ def _seen(key: str) -> SeenRow:
     return SeenRow(key, key, Version(1, 1), b"i" * 16, b"r" * 16, b"e" * 16)
 
 
-async def _room(source: str, sequence: int) -> None:
+def _room_in(ledger: MemoryLedger) -> Room:
     """There is always room."""
+
+    async def room(source: str, sequence: int, look: Callable[[Stores], T]) -> T:
+        return await ledger.transact(look)
+
+    return room

@@ -6,11 +6,11 @@ that a leg of this source reads, the counters and, where the page has one, the c
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +29,8 @@ from tieline.runner.requests import Request, ask, requests_for, settle
 from tieline.runner.schemas import newest_seen, note_schema
 from tieline.runner.upcasting import outdated, schema_in
 from tieline.runner.ways import Publisher, begin_stream
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -55,8 +57,21 @@ class _Run:
     marking: bool
 
 
-Room = Callable[[str, int], Awaitable[None]]
-"""Waits until a source, at this batch number, may go on reading."""
+class Room(Protocol):
+    """Waits until a source, at this batch number, may go on reading; then looks, in the transaction that said so."""
+
+    async def __call__(self, source: str, sequence: int, look: Callable[[Stores], T]) -> T:
+        """What `look` gives."""
+        ...
+
+
+@dataclass(slots=True)
+class _Known:
+    """What seen has of a page: rows by record, rows by key, and the keys that were asked for."""
+
+    by_record: dict[str, list[SeenRow]] = field(default_factory=dict)
+    by_key: dict[str, SeenRow] = field(default_factory=dict)
+    asked: Collection[str] = ()
 
 
 class Reader:
@@ -74,6 +89,7 @@ class Reader:
         self._known = True  # whether seen holds rows of this source
         self._any_parked = True  # whether records of this source are parked
         self._noted = False  # whether the ledger has the schema under which this worker publishes
+        self._alike = True  # whether the last page's keys were its records' ids
         self._again = False  # whether everything is to be read again, after a recovery
         self._question: ParkedRow | None = None  # whether many deletes are right, as it stood when this run began
 
@@ -138,11 +154,11 @@ class Reader:
         since = None if anew else self._state.cursor
         async for page in _ahead(connector.read(self.plan.resource, since, {"overlap": self.plan.settings.overlap})):
             await gap(Gap.READ)
-            await self._room(self.plan.name, self._state.sequence)
+            known = await self._room(self.plan.name, self._state.sequence, partial(self._known_of, page=page))
             last = page.checkpoint if page.checkpoint is not None else last
             # Within a whole read the cursor stays: a crash must not leave the rest of it unread.
             stored = page.checkpoint if facts.ordered and (not whole or self._state.cursor is None) else None
-            await self._take(page, run, summary, checkpoint=stored)
+            await self._take(page, run, summary, checkpoint=stored, known=known)
         if run.marking:
             await gap(Gap.SWEPT)
             await self._publish_missing(connector, facts.lookup, summary)
@@ -268,6 +284,8 @@ class Reader:
         Gives the requests that only a whole read can answer.
         """
         name = self.plan.name
+        if not (asked or self._any_parked):
+            return ()
         rows, decided = await self._ledger.transact(
             lambda s: (
                 s.seen.by_key(name, [r.key for r in asked]) if asked else [],
@@ -304,19 +322,38 @@ class Reader:
 
     # -- one page ----------------------------------------------------------------------------------
 
+    def _known_of(self, stores: Stores, page: Page) -> _Known:
+        """What seen has of a page's records, and of keys that are the records' ids where those were it before."""
+        known = _Known()
+        if not self._known:
+            return known
+        for row in stores.seen.by_record(self.plan.name, [*page.ids, *page.gone]):
+            known.by_record.setdefault(row.record, []).append(row)
+            known.by_key[row.key] = row
+        if self._alike and (asked := [i for i in page.ids if i not in known.by_key]):
+            known.by_key.update((row.key, row) for row in stores.seen.by_key(self.plan.name, asked))
+            known.asked = frozenset(asked)
+        return known
+
     async def _take(
-        self, page: Page, run: _Run, summary: Summary, *, checkpoint: Checkpoint = None, inbox: int = 0
+        self,
+        page: Page,
+        run: _Run,
+        summary: Summary,
+        *,
+        checkpoint: Checkpoint = None,
+        inbox: int = 0,
+        known: _Known | None = None,
     ) -> None:
         name = self.plan.name
-        by_record: dict[str, list[SeenRow]] = {}
-        if self._known:
-            asked = [*page.ids, *page.gone]
-            for row in await self._ledger.transact(lambda s: s.seen.by_record(name, asked)):
-                by_record.setdefault(row.record, []).append(row)
+        if known is None:
+            known = await self._ledger.transact(partial(self._known_of, page=page))
+        by_record, by_key = known.by_record, known.by_key
         mapped = await map_page(self.plan, page, self._believed(by_record))
-        by_key = {row.key: row for rows in by_record.values() for row in rows}
-        if self._known and (new := [m.key for m in mapped.mapped if m.key not in by_key]):
+        new = [m.key for m in mapped.mapped if m.key not in by_key and m.key not in known.asked]
+        if self._known and new:
             by_key.update((row.key, row) for row in await self._ledger.transact(lambda s: s.seen.by_key(name, new)))
+        self._alike = all(m.key == m.record for m in mapped.mapped)
         parked = [self._park(f.record, f.raw, f.reason) for f in mapped.failures]
         parked += await self._settle_clashes(page, mapped, by_key)
         origins = await self._origins(mapped) if self.plan.also_target else {}

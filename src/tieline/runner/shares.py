@@ -46,10 +46,13 @@ class Shares:
             except TimeoutError:
                 continue
 
+    def token(self, stores: Stores, name: str) -> int | None:
+        """The token of a lease, if it can be had; a part of a transaction."""
+        return stores.leases.acquire([name], self.worker).get(name)
+
     async def one(self, name: str) -> int | None:
         """The token of a lease, if it can be had."""
-        tokens = await self._ledger.transact(lambda s: s.leases.acquire([name], self.worker))
-        return tokens.get(name)
+        return await self._ledger.transact(lambda s: self.token(s, name))
 
     async def holder(self, name: str) -> tuple[str, float] | None:
         """Who has a lease, and until when if no beat follows."""

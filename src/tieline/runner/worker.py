@@ -4,12 +4,12 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -54,6 +54,8 @@ from tieline.runner.ways import (
     wished_way,
 )
 from tieline.system import Landscape
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -306,12 +308,11 @@ class Runner:
         first = True
         while not self._stopping.is_set():
             try:
-                wait = await self._due_in(plan, reader.read_at, first, once)
+                wait, token = await self._due_in(plan, reader, first, once)
                 if wait > 0:
                     await self._sleep(plan, wait)
                     if wait > _REFILL:
                         continue
-                token = await self._shares.one(reader.lease)
                 if token is None:
                     await self._stand_by(plan, reader.lease)
                     continue
@@ -370,11 +371,14 @@ class Runner:
         total.messages += summary.messages
         total.parked += summary.parked
 
-    async def _due_in(self, plan: SourcePlan, read_at: float, first: bool, once: bool) -> float:
-        """Seconds until the source is to be read; process sources when their inbox has something."""
+    async def _due_in(self, plan: SourcePlan, reader: Reader, first: bool, once: bool) -> tuple[float, int | None]:
+        """Seconds until the source is to be read, and the token of its lease, if that is soon and it can be had.
+
+        Process sources are to be read when their inbox has something.
+        """
         name = plan.name
 
-        def look(stores: Stores) -> float:
+        def seconds(stores: Stores) -> float:
             asked = requests_for(stores, name)
             if plan.connector is None:
                 waits = stores.inbox.depth(name) or (asked and not stores.notes.get(f"refill/{name}"))
@@ -384,9 +388,13 @@ class Runner:
                 return 0.0
             until = None
             if not once:
-                last = max(read_at, stores.sources.get(name).read_at)
+                last = max(reader.read_at, stores.sources.get(name).read_at)
                 until = seconds_until(plan.settings.triggers, stores.now(), last)
             return _LONGEST if until is None else until
+
+        def look(stores: Stores) -> tuple[float, int | None]:
+            wait = seconds(stores)
+            return wait, self._shares.token(stores, reader.lease) if wait <= _REFILL else None
 
         return await self.ledger.transact(look)
 
@@ -420,8 +428,8 @@ class Runner:
         except TielineError as second:
             log.warning("failure not noted", source=plan.name, reason=str(second))
 
-    async def _room(self, source: str, sequence: int) -> None:
-        """Wait while the fastest leg that somebody works on is too far behind.
+    async def _room(self, source: str, sequence: int, look: Callable[[Stores], T]) -> T:
+        """Wait while the fastest leg that somebody works on is too far behind; then look.
 
         Raises:
             Unavailable: where every leg of the source is down: then reading stops.
@@ -429,16 +437,17 @@ class Runner:
         """
         near = self._handover.most - 1  # one more is about to be kept
 
-        def spare(stores: Stores) -> int | None:
-            return _spare(stores, source, sequence, {self.worker: near})
+        def spare(stores: Stores) -> tuple[int | None, T | None]:
+            left = _spare(stores, source, sequence, {self.worker: near})
+            return left, look(stores) if left is not None and left >= 0 else None
 
         while not self._stopping.is_set():
             self._advanced.clear()
-            left = await self.ledger.transact(spare)
+            left, found = await self.ledger.transact(spare)
             if left is None:
                 raise Unavailable(f"every target of {source} is down; reading waits for one of them")
-            if left >= 0:
-                return
+            if found is not None:
+                return found
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._advanced.wait(), _LOOK_AGAIN)
         raise BrokenOff

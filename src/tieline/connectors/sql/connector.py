@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any, Final
 
 from tieline.connector import (
@@ -114,6 +116,7 @@ class SqlConnector:
         self._reading = Lane(f"{system.name}-reads", dialect, writing=False)
         self._writing = Lane(f"{system.name}-writes", dialect, writing=True)
         self._shapes: dict[str, tuple[Hashable, Shape]] = {}  # each with the stamp of its tables
+        self._looked: dict[str, float] = {}  # when the catalogue was last asked for that stamp
 
     def capabilities(self, resource: str) -> Capabilities:
         return self._tables[resource].capabilities(self._held)
@@ -138,20 +141,12 @@ class SqlConnector:
         self, resource: str, since: Checkpoint = None, scope: Mapping[str, Any] | None = None
     ) -> AsyncIterator[Page]:
         seconds = float((scope or {}).get("overlap", 0.0))
-
-        def plan(session: Session) -> tuple[Shape, list[reading.Phase]]:
-            shape = self._shape(session, resource, fresh=True)
-            return shape, reading.plan(session, self._dialect, shape, since, seconds)
-
-        shape, phases = await self._reading.run(plan, repeatable=True)
-        for phase in phases:
-            after, more = phase.after, True
-            while more:
-                work = partial(reading.page, dialect=self._dialect, shape=shape, phase=phase, after=after)
-                page, after = await self._reading.run(work, repeatable=True)
-                more = after is not None
-                if page.ids or page.checkpoint is not None:
-                    yield page
+        shape_of = partial(self._shape, resource=resource)
+        course = reading.Reading(self._dialect, shape_of, since, seconds)
+        while not course.over:
+            page = await self._reading.run(course.following, repeatable=True)
+            if page is not None:
+                yield page
 
     async def keys(self, resource: str) -> AsyncIterator[list[str]]:
         shape = await self._reading.run(partial(self._shape, resource=resource), repeatable=True)
@@ -223,11 +218,12 @@ class SqlConnector:
             self._shapes.pop(resource, None)  # the table is not what it was: look again next time
             raise
 
-    def _shape(self, session: Session, resource: str, *, fresh: bool = False) -> Shape:
-        """The shape of a table: as it was last found, or `fresh` as it is now."""
+    def _shape(self, session: Session, resource: str, *, fresh: bool = False, within: float = inf) -> Shape:
+        """The shape of a table: as it was last found `within` so many seconds, or `fresh` as it is now."""
         known = self._shapes.get(resource)
-        if known is not None and not fresh:
+        if known is not None and not fresh and monotonic() - self._looked[resource] < within:
             return known[1]
+        self._looked[resource] = monotonic()
         stamp = self._dialect.stamp(session, list(self._names(resource).values()))
         if known is not None and known[0] == stamp:
             return known[1]

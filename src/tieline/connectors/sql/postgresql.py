@@ -49,19 +49,17 @@ select i.indisprimary, array_agg(a.attname::text order by k.place)
  group by i.indexrelid, i.indisprimary
 """
 _DEFERRED: Final = "select exists (select from pg_constraint where conrelid = $1 and condeferrable and condeferred)"
-# What the catalogue has of a table, by the transactions that wrote it.
+# What the catalogue has of tables, by the transactions that wrote it. It is asked for whenever rows were read,
+# so each name is a parameter of its own: then it need not be planned anew, which takes longer than to run it.
 _STAMP: Final = """
 select c.oid::bigint, c.relkind::text,
-       (select string_agg(concat_ws(' ', a.attnum, a.xmin, t.xmin), ',' order by a.attnum)
-          from pg_attribute a left join pg_type t on t.oid = a.atttypid
-         where a.attrelid = c.oid and a.attnum > 0),
-       (select string_agg(concat_ws(' ', i.indexrelid, i.xmin), ',' order by i.indexrelid)
-          from pg_index i where i.indrelid = c.oid),
-       (select string_agg(concat_ws(' ', k.oid, k.xmin), ',' order by k.oid)
-          from pg_constraint k where k.conrelid = c.oid)
-  from unnest($1::text[]) with ordinality asked(name, place)
-  left join pg_class c on c.oid = to_regclass(asked.name)::oid
- order by place
+       array(select (a.attnum, a.xmin, (select t.xmin from pg_type t where t.oid = a.atttypid))::text
+               from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 order by a.attnum),
+       array(select (i.indexrelid, i.xmin)::text from pg_index i where i.indrelid = c.oid order by i.indexrelid),
+       array(select (k.oid, k.xmin)::text from pg_constraint k where k.conrelid = c.oid order by k.oid)
+  from pg_class c
+ where c.oid in ({})
+ order by c.oid
 """
 _TABLES: Final = """
 select n.nspname, c.relname
@@ -114,7 +112,9 @@ class Postgresql:
         return Relation(name, _dotted(name), columns, primary, frozenset(unique), kind in {"v", "m", "f"}, deferred)
 
     def stamp(self, session: PostgresqlSession, names: Sequence[Name]) -> Hashable:
-        return tuple(session.rows(_STAMP, [_array(list(map(_dotted, names)))]))
+        asked = ", ".join(f"to_regclass(${number})::oid" for number in range(1, len(names) + 1))
+        rows = session.rows(_STAMP.format(asked), list(map(_dotted, names)))
+        return tuple((oid, kind, *map(tuple, parts)) for oid, kind, *parts in rows)
 
     def tables(self, session: PostgresqlSession) -> list[Name]:
         return [(schema, table) for schema, table in session.rows(_TABLES)]

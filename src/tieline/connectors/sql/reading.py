@@ -14,15 +14,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from tieline.connector import Checkpoint, Page, Record
 from tieline.connectors.sql.dialect import AnyDialect, Row, Session
 from tieline.connectors.sql.names import id_part, join_id, split_id
 from tieline.connectors.sql.shape import ChildShape, Column, Shape
+from tieline.errors import Unavailable
 
 KEYS_AT_ONCE: Final = 10_000
+_TRUSTED: Final = 1.0  # seconds for which a table that shows nothing is taken to be as it was found
 
 
 class Term(NamedTuple):
@@ -75,7 +78,9 @@ def plan(session: Session, dialect: AnyDialect, shape: Shape, since: Checkpoint,
         return [Phase(keys, lambda _: [], lambda place: {"scan": place, "from": begin}, after, end)]
     terms = (cursor, *keys)
     value, key = since["cursor"], since["key"]
-    phases = [Phase(keys, lambda _: [f"{cursor.sql} is null"], lambda _: since)]
+    phases = []
+    if all(column.nullable for column in shape.cursor):
+        phases.append(Phase(keys, lambda _: [f"{cursor.sql} is null"], lambda _: since))
     if value is None:
         fresh = Phase(terms, lambda _: [f"{cursor.sql} is not null"], _place)
         return [*phases, fresh]
@@ -90,6 +95,72 @@ def plan(session: Session, dialect: AnyDialect, shape: Shape, since: Checkpoint,
             )
         )
     return [*phases, Phase(terms, lambda query: [query.compare(terms, ">", last)], _place)]
+
+
+class ShapeOf(Protocol):
+    """Gives the shape of a table, as `SqlConnector` knows or finds it."""
+
+    def __call__(self, session: Session, *, fresh: bool = False, within: float = inf) -> Shape:
+        """The shape as it was last found, `within` so many seconds, or `fresh` as it is now."""
+        ...
+
+
+class Reading:
+    """A reading of a table, page by page.
+
+    It begins with the shape as it was last found. Once there is something to show, the catalogue is asked
+    whether that is still so, and if not, it begins again: so a look that finds nothing costs no more than
+    its queries, and no row is shown without a column that it has.
+    """
+
+    def __init__(self, dialect: AnyDialect, shape_of: ShapeOf, since: Checkpoint, seconds: float) -> None:
+        self.over = False
+        self._dialect = dialect
+        self._shape_of = shape_of
+        self._since = since
+        self._seconds = seconds
+        self._shape: Shape | None = None
+        self._phases: list[Phase] = []
+        self._after: list[Any] | None = None
+
+    def following(self, session: Session) -> Page | None:
+        """The next page that shows something, or a checkpoint; None, and `over`, where there is none."""
+        return self._first(session) if self._shape is None else self._next(session, self._shape)
+
+    def _first(self, session: Session) -> Page | None:
+        shape = self._shape_of(session, fresh=self._since is None, within=_TRUSTED)
+        try:
+            page = self._begin(session, shape)
+        except self._dialect.errors as error:
+            if isinstance(self._dialect.problem(error), Unavailable):
+                raise
+            session.rollback()
+            now = self._shape_of(session, fresh=True)
+            if now is shape:
+                raise
+            page = self._begin(session, now)
+        else:
+            if page is not None and (now := self._shape_of(session, fresh=True)) is not shape:
+                page = self._begin(session, now)
+        return page
+
+    def _begin(self, session: Session, shape: Shape) -> Page | None:
+        self._phases = plan(session, self._dialect, shape, self._since, self._seconds)
+        self._after, self.over = self._phases[0].after, False
+        found = self._next(session, shape)
+        self._shape = shape
+        return found
+
+    def _next(self, session: Session, shape: Shape) -> Page | None:
+        while self._phases:
+            found, after = page(session, self._dialect, shape, self._phases[0], self._after)
+            if after is None:
+                self._phases = self._phases[1:]
+                after = self._phases[0].after if self._phases else None
+            self._after, self.over = after, not self._phases
+            if found.ids or found.checkpoint is not None:
+                return found
+        return None
 
 
 def _place(place: list[Any]) -> Checkpoint:

@@ -137,7 +137,7 @@ class PostgresqlSession(Session):
         )
 
     def wanted(self, values: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
-        return "unnest(?::text[]) as w(v)", (list(dict.fromkeys(values)),)
+        return "unnest(?::text[]) as w(v)", (_array(list(dict.fromkeys(values))),)
 
     def pairs(self, pairs: Iterable[tuple[int, int]]) -> tuple[str, tuple[Any, ...]]:
         columns = [list(column) for column in zip(*pairs, strict=True)]
@@ -243,6 +243,14 @@ class PostgresqlLedger(SqlLedger):
         elif not isinstance(error, psycopg.OperationalError):
             return None
         return LedgerUnavailable(f"ledger {self.url}: {_first_line(error)}")
+
+
+def _array(texts: list[str]) -> Any:
+    """Plain texts as an array's literal, which is much faster than the driver's own way."""
+    inside = '","'.join(texts)
+    if texts and "\\" not in inside and inside.count('"') == 2 * (len(texts) - 1):
+        return f'{{"{inside}"}}'
+    return texts
 
 
 def notification_channel(schema: str) -> str:

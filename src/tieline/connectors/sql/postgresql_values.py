@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -74,7 +75,11 @@ def fit_all(column: Column, values: Sequence[Any]) -> Sequence[Any] | None:
     types = set(map(type, values))
     if types == {int} and column.limit is not None and -column.limit <= min(values) and max(values) < column.limit:
         return values
-    if types == {datetime} and column.kind is Kind.ZONED and all(moment.tzinfo is UTC for moment in values):
+    if types == {Decimal} and column.scale is not None:
+        quantum, bound = Decimal((0, (1,), -column.scale)), Decimal(10) ** column.digits
+        if all(map(quantum.same_quantum, values)) and -bound < min(values) and max(values) < bound:
+            return values
+    if types == {datetime} and column.kind is Kind.ZONED and set(map(attrgetter("tzinfo"), values)) == {UTC}:
         return list(map(str, values))
     return None
 

@@ -12,7 +12,7 @@ import structlog
 from benchmarks import limits, workload
 from tieline import Flow, Landscape, Robustness, Target
 from tieline.assembly import close_all, open_bus, open_ledger
-from tieline.cli.running import calm_garbage_collector
+from tieline.cli.running import calm_memory
 from tieline.runner import Runner
 from tieline.settings import SystemSettings
 from tieline.system import SourceSettings, System, Trigger
@@ -91,7 +91,7 @@ def main() -> None:
         file = chosen.folder / "orders.csv" if chosen.csv else None
         seconds = limits.bare(chosen.dsn, chosen.count, chosen.version, file)
     else:
-        calm_garbage_collector()
+        calm_memory()
         messages = asyncio.run(tieline(chosen.dsn, chosen.folder, chosen.what, chosen.csv, chosen.engine))
         seconds = time.perf_counter() - began
         if messages != chosen.count:

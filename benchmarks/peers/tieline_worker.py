@@ -9,7 +9,7 @@ import structlog
 
 from benchmarks.one import WAYS, landscape
 from tieline.assembly import close_all, open_bus, open_ledger
-from tieline.cli.running import calm_garbage_collector
+from tieline.cli.running import calm_memory
 from tieline.runner import Runner
 
 POLL = 0.002  # seconds between looks at the source, as for the peers
@@ -37,5 +37,5 @@ if __name__ == "__main__":
     parser.add_argument("--once", action="store_true")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    calm_garbage_collector()
+    calm_memory()
     asyncio.run(work(chosen.dsn, chosen.folder, chosen.way, chosen.engine, chosen.once))

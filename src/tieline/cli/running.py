@@ -1,10 +1,12 @@
 """A runner at work: its signals, its progress, and what it came to."""
 
 import asyncio
+import ctypes
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final
 
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -19,6 +21,9 @@ from tieline.runner.epoch import OLDER_LEDGER
 from tieline.runner.recovery import strangers
 from tieline.runner.worker import Report
 from tieline.system import Landscape
+
+_ARENAS: Final = -8  # M_ARENA_MAX of malloc.h
+_OWN_PAGES_FROM: Final = -3  # M_MMAP_THRESHOLD: bytes from which on memory is given back as soon as it is free
 
 
 @asynccontextmanager
@@ -41,7 +46,7 @@ async def run(runner: Runner, *, once: bool) -> int:
         err().print(strange_legs(strange))
         err().print(f"nothing was read or written: {OLDER_LEDGER}", style="red")
         return FAILED
-    calm_garbage_collector()
+    calm_memory()
     with _stopped_by_signals(runner):
         report = await runner.run(once=once)
     if not once:
@@ -66,10 +71,18 @@ def strange_legs(strange: Mapping[str, str]) -> Listing:
     return Listing(["leg", "what shows"], rows, long=["what shows"])
 
 
-def calm_garbage_collector() -> None:
-    """Collect seldom: batches are thousands of small values that refer to nothing back."""
+def calm_memory() -> None:
+    """Collect seldom, and keep little of what is free; to be called before there are threads.
+
+    Batches are thousands of small values that refer to nothing back. Of the C library's memory each thread
+    would have a heap of its own, which keeps the most that it ever needed.
+    """
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    with suppress(AttributeError, OSError):  # another C library than glibc has no such call
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_ARENAS, 1)
+        set_option(_OWN_PAGES_FROM, 128 * 1024)
 
 
 def _print(report: Report, legs: list[LegStatus]) -> None:

@@ -51,7 +51,7 @@ class SqliteSession(Session):
         settings = (
             "synchronous = full",
             "wal_autocheckpoint = 8000",  # pages: a batch with random keys touches thousands
-            "cache_size = -16384",
+            "cache_size = -8192",
             "temp_store = memory",
             "secure_delete = fast",
         )

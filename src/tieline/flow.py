@@ -1,5 +1,6 @@
 """A flow takes one entity from one system to others: via, robustness, owner. Each target is a leg."""
 
+import math
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 
@@ -43,7 +44,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entity, from one system to others."""
+    """One entity, from one system to others.
+
+    `said_at` is when the file that says so was changed, in seconds since 1970; without a file it is always now.
+    """
 
     name: str
     entity: str
@@ -56,6 +60,7 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner: str = ""
     partitions: int = 4
     labels: tuple[str, ...] = ()
+    said_at: float = math.inf
 
 
 def leg_name(flow: str, target: str) -> str:

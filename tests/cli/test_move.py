@@ -1,5 +1,6 @@
 """`tieline move`: a flow goes another way while its worker runs; the word is written, and can be taken back."""
 
+import contextlib
 import errno
 import re
 import subprocess
@@ -127,6 +128,55 @@ def test_what_cannot_be_is_refused_before_anything_changes(shop: Shop, arguments
     assert result.exit_code in {1, 2}
     assert said in re.sub(r"\s+", " ", result.stderr.replace("│", " "))
     assert (shop.folder / "tieline.toml").read_text() == before
+
+
+def test_an_address_may_hold_references_and_is_written_with_them(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind them is asked for at once; the file never gets it. The same address is the same bus."""
+    shop("run", "--once")
+    shop("move", "orders", "--to", "sqlite:///${env:NIGHT}.db", code=1)
+    monkeypatch.setenv("NIGHT", "quiet")
+    shop("move", "orders", "--to", "sqlite:///${env:NIGHT}.db")
+    shop("run", "--once")
+    assert (way(shop), (shop.folder / "quiet.db").exists()) == ("sqlite", True)
+    assert 'url = "sqlite:///${env:NIGHT}.db"' in (shop.folder / "tieline.toml").read_text()
+    assert "orders goes sqlite already" in shop("move", "orders", "--to", "sqlite:///quiet.db").stderr
+
+
+def test_an_undo_that_was_cut_off_is_gone_on_with(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given again, it does not go forward again."""
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    shop("run", "--once")
+    shop("move", "orders", "--to", "bus")
+    shop("run", "--once")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("tieline.cli.move.write_way", cut_off)
+        shop("move", "orders", "--undo", code=None)
+    assert word(shop) == '"bus"                   # one word away from "bus"'
+    shop("move", "orders", "--undo")
+    assert word(shop) == '"direct"                   # one word away from "bus"'
+    assert "was taken back to direct already" in shop("move", "orders", "--undo").stderr
+    shop("run", "--once")
+    assert way(shop) == "direct"
+
+
+def test_a_move_of_which_nothing_came_is_taken_back_by_undo(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the one before it."""
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    shop("run", "--once")
+    shop("move", "orders", "--to", "bus")
+    shop("run", "--once")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("tieline.cli.move.begin", cut_off)
+        shop("move", "orders", "--to", OWN, code=None)
+    assert "nothing had changed yet" in shop("move", "orders", "--undo").stderr
+    shop("run", "--once")
+    assert (way(shop), word(shop)) == ("main", '"bus"                   # one word away from "bus"')
 
 
 def test_a_move_to_where_it_is_says_so(shop: Shop) -> None:

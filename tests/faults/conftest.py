@@ -33,6 +33,6 @@ def engines(tmp_path: Path, request: pytest.FixtureRequest) -> Engines:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was killed where, and what came of it."""
-    if record.killed or record.stopped or record.fallen:
+    if record.killed or record.stopped or record.fallen or record.moved:
         terminalreporter.write_line("")
         terminalreporter.write(record.shown())

@@ -21,6 +21,7 @@ class Row:
 killed: dict[str, Row] = {}
 stopped: dict[str, Row] = {}
 fallen: dict[str, Row] = {}
+moved: dict[str, Row] = {}
 
 
 def shown() -> str:
@@ -31,6 +32,7 @@ def shown() -> str:
         ("Killed for real: SIGKILL at each place, with a new worker after each", killed),
         ("Stopped for real: SIGSTOP past the lease, taken over, and let go on or killed", stopped),
         ("Taken away and brought back while workers were at work", fallen),
+        ("Moved from way to way, with `tieline move` or workers killed meanwhile", moved),
     ):
         if rows:
             console.print(title)

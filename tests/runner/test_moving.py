@@ -90,6 +90,28 @@ async def test_a_worker_with_the_older_file_goes_on_with_a_move() -> None:
 
 
 @in_virtual_time
+async def test_a_file_that_is_older_than_a_move_never_counts() -> None:
+    """Not even when the file has been written: a worker may have read it just before, or have one of its own."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp", via="direct")
+    async with Trial(company.scene.landscape(), foreign=["far"]) as trial:
+        order(company, "1", 1)
+        await trial.once()
+        await trial.move("orders", "far")
+        company.scene.change("orders", via="far")
+        trial.landscape = company.scene.landscape()
+        await trial.once()
+        move = await trial.look(lambda s: move_of(s, "orders"))
+        assert move is not None
+        assert move.written
+        for said_at, expected in ((move.at - 1, "far"), (move.at + 1, "direct")):
+            company.scene.change("orders", via="direct", said_at=said_at)
+            trial.landscape = company.scene.landscape()
+            await trial.once()
+            assert (await ways(trial))[-1] == expected
+
+
+@in_virtual_time
 async def test_a_move_to_where_there_is_no_bus_changes_nothing() -> None:
     company = Company()
     company.scene.flow(Order, "shop", "erp")

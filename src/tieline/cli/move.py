@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.progress import Progress
 
@@ -15,15 +14,15 @@ from tieline.cli import shadows
 from tieline.cli.opened import opened, workers
 from tieline.cli.options import FAILED, JsonOption, ProjectOption, VerboseOption, command_app, project_at
 from tieline.cli.output import counted, err, log_to_stderr, out, print_json
-from tieline.cli.ways import named_way, place
-from tieline.errors import ConfigurationError
+from tieline.cli.ways import named_way, place, with_bus
+from tieline.errors import ConfigurationError, TielineError
 from tieline.ledger import Ledger, Stores
 from tieline.project.editing import write_bus, write_way
 from tieline.project.findings import meant
 from tieline.project.times import HOW_LONG, seconds
 from tieline.runner.casting import shadows_of_flow
-from tieline.runner.moves import Move, keep_move, move_of
-from tieline.runner.moving import begin, reach, under_way
+from tieline.runner.moves import Move, as_moved, asked_move, move_of, say_written
+from tieline.runner.moving import begin, reach, take_back, under_way
 from tieline.system import Landscape
 
 app = command_app()
@@ -80,9 +79,13 @@ async def _move(
     landscape: Landscape, flow: str, to: str, partitions: int | None, dry_run: bool, as_json: bool
 ) -> int:
     bus, url = named_way(landscape, to) if to else ("", "")
-    if url:
-        landscape = replace(landscape, buses={**landscape.buses, bus: url})
+    landscape = with_bus(landscape, bus, url)
     async with opened(landscape, {flow}) as (ledger, buses, plans):
+        asked = await ledger.transact(lambda stores: asked_move(stores, flow))
+        if asked is not None and not to and not dry_run:
+            await take_back(ledger, buses, plans, asked)
+            err().print(f"{flow} was to go {asked.to}, and nothing had changed yet: that is over", markup=False)
+            return 0
         wanted = await ledger.transact(lambda stores: _wanted(landscape, stores, flow, bus, partitions))
         if isinstance(wanted, str):
             err().print(wanted, markup=False)
@@ -90,7 +93,14 @@ async def _move(
         if dry_run:
             return await _show(ledger, wanted)
         beside = await ledger.transact(lambda stores: [s.name for s in shadows_of_flow(stores, flow)])
-        await reach(ledger, buses, plans, wanted)
+        if asked is not None and asked != wanted:
+            await take_back(ledger, buses, plans, asked)
+        try:
+            await reach(ledger, buses, plans, wanted)
+        except TielineError:
+            with suppress(TielineError):
+                await take_back(ledger, buses, plans, wanted)
+            raise
         if url:
             assert landscape.file is not None
             write_bus(landscape.file, bus, url)  # before workers look for it
@@ -109,13 +119,13 @@ async def _move(
 
 def _wanted(landscape: Landscape, stores: Stores, flow: str, to: str, partitions: int | None) -> Move | str:
     """The move to make, or why there is none."""
-    known, last = landscape.flows[flow], move_of(stores, flow)
+    known, last = as_moved(stores, landscape.flows[flow]), move_of(stores, flow)
     here = (known.via, known.partitions)
-    if last is not None and not last.written:
-        here = (last.to, last.partitions)
     if not to:
         if last is None:
             return f"{flow} has not been moved"
+        if last.undoes and last.written:
+            return f"{flow} was taken back to {last.to} already; say --to {last.was} to go there again"
         return last.back()
     compared = [shadow.way.partitions for shadow in shadows_of_flow(stores, flow) if shadow.to == to != DIRECT]
     there = (to, partitions or (compared[0] if compared else here[1]))
@@ -144,7 +154,7 @@ async def _write(landscape: Landscape, ledger: Ledger, move: Move) -> bool:
         err().print(str(error), style="red", markup=False)
         err().print(f'write via = "{move.to}" there; until then the ledger keeps the move', markup=False)
         return False
-    await ledger.transact(lambda stores: keep_move(stores, msgspec.structs.replace(move, written=True)))
+    await ledger.transact(lambda stores: say_written(stores, move.flow))
     return True
 
 

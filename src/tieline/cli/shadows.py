@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import typer
@@ -13,7 +12,7 @@ from tieline.bus import Bus
 from tieline.cli.opened import opened, workers
 from tieline.cli.options import FAILED, WAITS
 from tieline.cli.output import Listing, counted, err, out, print_json
-from tieline.cli.ways import named_way, place
+from tieline.cli.ways import named_way, place, with_bus
 from tieline.errors import TielineError
 from tieline.ledger import Ledger
 from tieline.project.editing import write_bus
@@ -31,8 +30,7 @@ async def run(
 ) -> int:
     """Begin a flow's shadow, or go on with it; wait until it has compared what there is, and report."""
     bus, url = named_way(landscape, to) if to else ("", "")
-    if url:
-        landscape = replace(landscape, buses={**landscape.buses, bus: url})
+    landscape = with_bus(landscape, bus, url)
     async with opened(landscape, {flow}) as (ledger, buses, plans):
         there = await ledger.transact(lambda stores: shadows_of_flow(stores, flow))
         if not to and not there:
@@ -52,11 +50,10 @@ async def run(
             for leg in await cast(ledger, buses, plans, second):
                 err().print(f"{leg}: {place(second.to, second.partitions)} runs beside it", markup=False)
         running = bool(await ledger.transact(workers))
-        if running:
-            await _watch(ledger, buses, flow, lasting)
+        wanted = await _watch(ledger, buses, flow, lasting) if running else {}
         found = await _surely(ledger, buses, flow, running)
-        _report(flow, found, running, as_json)
-        return _code(found)
+        _report(flow, found, wanted, running, as_json)
+        return _code(found, wanted)
 
 
 async def end(landscape: Landscape, flow: str, as_json: bool) -> int:
@@ -69,7 +66,7 @@ async def end(landscape: Landscape, flow: str, as_json: bool) -> int:
         names = await ledger.transact(lambda stores: [s.name for s in shadows_of_flow(stores, flow)])
         await drop(ledger, flow)
         await forget(ledger, buses, names)
-        _report(flow, found, True, as_json)
+        _report(flow, found, {}, True, as_json)
         err().print(f"the shadow of {flow} is over", markup=False)
         return 0
 
@@ -82,8 +79,8 @@ async def forget(ledger: Ledger, buses: Mapping[str, Bus], names: Iterable[str])
         err().print(f"its engine cannot be told now, a worker will: {error}", markup=False)
 
 
-async def _watch(ledger: Ledger, buses: Mapping[str, Bus], flow: str, lasting: float) -> None:
-    """Wait until what was published up to now, or to the end of the time asked for, is compared."""
+async def _watch(ledger: Ledger, buses: Mapping[str, Bus], flow: str, lasting: float) -> dict[str, int]:
+    """Wait until what was published up to now, or to the end of the time asked for, is compared; gives how much."""
     until = time.monotonic() + lasting
     wanted: dict[str, int] = {}
     with Progress(console=err(), transient=True) as progress:
@@ -94,12 +91,13 @@ async def _watch(ledger: Ledger, buses: Mapping[str, Bus], flow: str, lasting: f
                 wanted = {one.leg: one.published for one in books}
             progress.update(task, total=sum(b.published for b in books), completed=sum(b.compared for b in books))
             if wanted and all(one.compared + one.waiting >= wanted.get(one.leg, 0) for one in books):
-                return
+                break
             if wanted and not any(one.under_way for one in found) and await _stand(ledger, buses, flow, found):
-                return  # it never comes
+                break  # it never comes
             if not await ledger.transact(workers):
-                return
+                break
             await asyncio.sleep(_LOOK_EVERY)
+    return wanted
 
 
 async def _stand(ledger: Ledger, buses: Mapping[str, Bus], flow: str, before: Sequence[Sight]) -> bool:
@@ -121,16 +119,19 @@ def _lost(one: Sight) -> int:
     return one.books.not_come if not one.under_way else 0
 
 
-def _code(found: Sequence[Sight]) -> int:
+def _code(found: Sequence[Sight], wanted: Mapping[str, int]) -> int:
+    """`wanted` is how much of each leg was to be compared: where a flow never rests, some is always under way."""
     if any(one.books.differs or _lost(one) for one in found):
         return FAILED
-    return WAITS if any(one.books.unresolved for one in found) else 0
+    books = [one.books for one in found]
+    behind = any(one.compared + one.waiting < wanted.get(one.leg, one.published) for one in books)
+    return WAITS if behind or any(one.unresolved for one in books) else 0
 
 
-def _report(flow: str, found: Sequence[Sight], running: bool, as_json: bool) -> None:
+def _report(flow: str, found: Sequence[Sight], wanted: Mapping[str, int], running: bool, as_json: bool) -> None:
     if as_json:
         legs = [{**_facts(one), "lost": _lost(one), "under_way": one.under_way} for one in found]
-        print_json({"flow": flow, "equal": _code(found) == 0, "legs": legs})
+        print_json({"flow": flow, "equal": _code(found, wanted) == 0, "legs": legs})
         return
     words = [verdict for verdict in Verdict if any(verdict in one.books.verdicts for one in found)]
     columns = ["leg", "beside it", "published", *words, "waiting", "not come", "lost"]

@@ -1,9 +1,12 @@
 """Ways as people name them on the command line."""
 
+from dataclasses import replace
+
 import typer
 
 from tieline.assembly import DIRECT
 from tieline.cli.output import counted
+from tieline.project import bus_at
 from tieline.project.addresses import password_in_the_open, refused_bus, scheme_of
 from tieline.project.findings import meant
 from tieline.system import Landscape
@@ -24,12 +27,20 @@ def named_way(landscape: Landscape, to: str) -> tuple[str, str]:
         raise typer.BadParameter("; ".join(refused), param_hint="--to")
     if password_in_the_open(to):
         raise typer.BadParameter("a password stands here in the open; write ${env:NAME}", param_hint="--to")
-    known = next((name for name, url in landscape.buses.items() if url == to), None)
+    resolved = bus_at(to, "new", landscape.folder)
+    known = next((name for name, url in landscape.buses.items() if url == resolved), None)
     if known is not None:
         return known, ""
     scheme = scheme_of(to)
     names = (scheme if n == 1 else f"{scheme}{n}" for n in range(1, len(landscape.buses) + 2))
     return next(name for name in names if name not in ways), to
+
+
+def with_bus(landscape: Landscape, name: str, address: str) -> Landscape:
+    """The landscape with a bus more; where there is no address it is known already."""
+    if not address:
+        return landscape
+    return replace(landscape, buses={**landscape.buses, name: bus_at(address, name, landscape.folder)})
 
 
 def place(via: str, partitions: int) -> str:

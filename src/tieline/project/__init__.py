@@ -4,12 +4,15 @@ Every mistake of a project is found in one reading and raised together, each wit
 and its remedy.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from tieline.errors import ConfigurationError, Mistake
 from tieline.process import Process
@@ -76,9 +79,10 @@ def read(folder_or_file: Path | str) -> Project:
     given = Path(folder_or_file).resolve()
     file = given / PROJECT_FILE if given.is_dir() else given
     findings = Findings()
+    changed = file.stat().st_mtime if file.is_file() else math.inf  # before it is read: it may be changed meanwhile
     top = _parsed(file, findings)
     code = Code(file.parent, findings)
-    project = None if top is None else _project(top, code, file, findings)
+    project = None if top is None else _project(top, code, file, changed, findings)
     if project is None or findings.mistakes:
         code.forget()
         raise ConfigurationError(*findings.mistakes)
@@ -129,7 +133,20 @@ def read_buses(file: Path) -> dict[str, str]:
     return found
 
 
-def _project(top: Table, code: Code, file: Path, findings: Findings) -> Project:
+def bus_at(address: str, name: str, folder: Path) -> str:
+    """The address of a bus as a project file would have it, references resolved.
+
+    Raises:
+        ConfigurationError: with what is wrong with it.
+    """
+    findings = Findings()
+    found = sections.bus(Table(address, {"url": address}, ("buses", name), {}, findings), name, folder)
+    if findings.mistakes:
+        raise ConfigurationError(*findings.mistakes)
+    return found
+
+
+def _project(top: Table, code: Code, file: Path, changed: float, findings: Findings) -> Project:
     folder = file.parent
     head = top.table("tieline")
     name = head.required("name", '[tieline] name = "…", what this landscape is called')
@@ -153,7 +170,7 @@ def _project(top: Table, code: Code, file: Path, findings: Findings) -> Project:
         buses={bus: url for bus, url in buses.items() if url},
         systems=_usable(systems),
         processes=_usable(processes),
-        flows=flows,
+        flows={name: msgspec.structs.replace(flow, said_at=changed) for name, flow in flows.items()},
         entities=entities or {},
     )
     return Project(

@@ -7,24 +7,47 @@ import msgspec
 
 from tieline.bus import Bus
 from tieline.connector import LegState
+from tieline.flow import Flow
 from tieline.ledger import Ledger, Stores, Way
-from tieline.runner.moves import Move, keep_move
+from tieline.runner.moves import Move, ask_move, keep_move, unask_move
 from tieline.runner.plan import LegPlan, SourcePlan
 from tieline.runner.shadows import outbox
-from tieline.runner.ways import Handover, Publisher, reach_way, settle_ways
+from tieline.runner.ways import Handover, Publisher, known_bus, reach_way, settle_ways, wished_way
 
 
 async def reach(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> None:
     """See that a move's new way is there and does for the flow; nothing changes for anybody.
+
+    What it makes there is kept until the move begins, for `take_back`.
 
     Raises:
         ConfigurationError: where it does not do.
         Unavailable: where its engine cannot be reached.
     """
     publisher = Publisher(buses, Handover())
+    await ledger.transact(lambda stores: ask_move(stores, move))
     for leg in [leg for plan in plans for leg in _legs(plan, move)]:
-        moved = msgspec.structs.replace(leg.flow, via=move.to, partitions=move.partitions)
-        await reach_way(ledger, buses, publisher, leg, moved)
+        await reach_way(ledger, buses, publisher, leg, _moved(leg, move))
+
+
+async def take_back(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> None:
+    """Undo what was made for a move that never began: subscriptions in an engine, which nobody would empty.
+
+    Raises:
+        Unavailable: where the engine cannot be reached.
+    """
+    for leg in [leg for plan in plans for leg in _legs(plan, move)]:
+        way = wished_way(leg, _moved(leg, move))
+        row = await ledger.transact(lambda stores, leg=leg: stores.legs.get(leg.name))  # type: ignore[misc]
+        bus = known_bus(buses, way.bus)
+        goes = row is not None and any(one.channel == way.channel for one in row.ways)
+        if bus is not None and not goes and not bus.capabilities.shares_ledger:
+            await bus.forget(way.channel, leg.name)
+    await ledger.transact(lambda stores: unask_move(stores, move.flow))
+
+
+def _moved(leg: LegPlan, move: Move) -> Flow:
+    return msgspec.structs.replace(leg.flow, via=move.to, partitions=move.partitions)
 
 
 async def begin(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[SourcePlan], move: Move) -> list[str]:
@@ -35,7 +58,7 @@ async def begin(ledger: Ledger, buses: Mapping[str, Bus], plans: Sequence[Source
     own = [replace(plan, legs=legs) for plan in plans if (legs := _legs(plan, move))]
 
     def work(stores: Stores) -> list[str]:
-        keep_move(stores, move)
+        keep_move(stores, msgspec.structs.replace(move, at=stores.now()))
         return settle_ways(stores, own, Publisher(buses, Handover()))
 
     return await ledger.transact(work)

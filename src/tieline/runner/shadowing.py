@@ -37,7 +37,7 @@ from tieline.runner.shadows import (
 )
 from tieline.runner.shares import Shares
 from tieline.runner.upcasting import outdated, renew_each
-from tieline.runner.ways import RETIRED, bus_called, readable, works_of
+from tieline.runner.ways import RETIRED, bus_called, known_bus, readable, works_of
 
 log = structlog.get_logger()
 
@@ -349,8 +349,8 @@ async def have_forgotten(ledger: Ledger, buses: Mapping[str, Bus], names: Iterab
         Unavailable: where an engine cannot be reached; it is tried again later.
     """
     for left in await ledger.transact(lambda s: left_behind(s, names)):
-        if left.bus in buses:
-            await buses[left.bus].forget(left.channel, left.name)
+        if (bus := known_bus(buses, left.bus)) is not None:
+            await bus.forget(left.channel, left.name)
             await ledger.transact(lambda s, left=left: forgotten(s, left))  # type: ignore[misc]
 
 

@@ -108,8 +108,8 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unresolved(self) -> bool:
-        """Whether there is something of which nobody can say yet that it is equal."""
-        return bool(self.not_come or self.waiting or self.verdicts.get(Verdict.UNSETTLED)) or not self.compared
+        """Whether of something that has come nobody can say that it is equal, or nothing has come."""
+        return bool(self.waiting or self.verdicts.get(Verdict.UNSETTLED)) or not self.compared
 
 
 def shadow_of(row: LegRow | None) -> Shadow | None:

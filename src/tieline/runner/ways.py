@@ -99,6 +99,14 @@ def bus_called(buses: Mapping[str, Bus], name: str) -> Bus:
         raise ConfigurationError(Mistake(f"buses.{name}", what, remedy)) from None
 
 
+def known_bus(buses: Mapping[str, Bus], name: str) -> Bus | None:
+    """The bus of this name, None where there is none: for what must trouble nobody else."""
+    try:
+        return bus_called(buses, name)
+    except ConfigurationError:
+        return None
+
+
 class Publisher:
     """Puts a source's batches on their ways, inside the reader's transaction."""
 

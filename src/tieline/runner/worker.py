@@ -48,6 +48,7 @@ from tieline.runner.ways import (
     Handover,
     Publisher,
     bus_called,
+    known_bus,
     reach_way,
     retire,
     settle_ways,
@@ -283,11 +284,11 @@ class Runner:
         known = {relay.channel for relay in self._relays}
         rows = await self.ledger.transact(lambda s: s.legs.all())
         own = [row for row in rows if row.leg in names]
-        shadows = [shadow.way for row in own if (shadow := shadow_of(row)) is not None]
+        beside = [shadow.way for row in own if (shadow := shadow_of(row)) is not None]
+        shadows = [way for way in beside if known_bus(self.buses, way.bus)]  # else it troubles nobody else
         channels = {
             way.channel: way.bus
-            # A shadow whose bus is not known here is no trouble of anybody else.
-            for way in [*(way for row in own for way in row.ways), *(w for w in shadows if w.bus in self.buses)]
+            for way in [*(way for row in own for way in row.ways), *shadows]
             if way.channel not in known
             and way.bus != DIRECT
             and not bus_called(self.buses, way.bus).capabilities.shares_ledger

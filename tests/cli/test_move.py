@@ -138,6 +138,7 @@ def test_an_address_may_hold_references_and_is_written_with_them(shop: Shop, mon
     shop("move", "orders", "--to", "sqlite:///${env:NIGHT}.db")
     shop("run", "--once")
     assert (way(shop), (shop.folder / "quiet.db").exists()) == ("sqlite", True)
+    assert not list(shop.folder.glob("*NIGHT*"))  # which the command itself would have reached
     assert 'url = "sqlite:///${env:NIGHT}.db"' in (shop.folder / "tieline.toml").read_text()
     assert "orders goes sqlite already" in shop("move", "orders", "--to", "sqlite:///quiet.db").stderr
 

@@ -8,7 +8,7 @@ from tests.runner.company import Company, Order, Payment
 
 from tieline.errors import ConfigurationError, Unavailable
 from tieline.runner.moves import move_of
-from tieline.testing import Trial
+from tieline.testing import Trial, Worker
 
 WAYS = ["direct", "bus", "far"]
 
@@ -87,6 +87,28 @@ async def test_a_worker_with_the_older_file_goes_on_with_a_move() -> None:
         trial.landscape = company.scene.landscape()
         await trial.once()
         assert await ways(trial) == ["main"]
+
+
+@in_virtual_time
+async def test_moved_back_in_the_moment_in_which_a_leg_leaves_the_old_way_it_keeps_its_channel() -> None:
+    """Its engine is not told to forget what the flow goes again."""
+    company = Company()
+    company.scene.flow(Order, "shop", "erp", via="far")
+
+    def slowly(worker: Worker, place: str) -> float:
+        return 5.0 if place == "SWITCHED" else 0.0
+
+    async with Trial(company.scene.landscape(), foreign=["far"], faults=slowly) as trial:
+        trial.start()
+        order(company, "1", 1)
+        await trial.settle()
+        await trial.move("orders", "direct")
+        await asyncio.sleep(3)
+        assert await ways(trial) == ["far", "direct"]
+        await trial.move("orders", "far")
+        order(company, "1", 2)
+        await trial.settle()
+        assert sales(company) == {"1": (2, "")}
 
 
 @in_virtual_time

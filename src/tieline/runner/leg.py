@@ -174,9 +174,10 @@ class Leg:
             await asyncio.sleep(_IDLE)
             return
         await gap(Gap.SWITCHED)
-        await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
+        # The flow may have been moved back meanwhile: whether the channel is needed is known in that commit.
+        needless = await self._ledger.transact(lambda s: leave_way(s, self.plan.name, way), self._holding.fences())
         bus = self._bus(way)
-        if not bus.capabilities.shares_ledger and all(later.channel != way.channel for later in row.ways[1:]):
+        if needless and not bus.capabilities.shares_ledger:
             await bus.forget(way.channel, self.plan.name)
         log.info("leg goes another way now", leg=self.plan.name, way=row.ways[1].bus)
         await self._release()

@@ -372,15 +372,20 @@ def relayed(stores: Stores, way: Way) -> bool:
     return not ahead or (way.until is not None and ahead[0].sequence > way.until)
 
 
-def leave_way(stores: Stores, leg: str, way: Way) -> None:
-    """Drop the leg's first way, if it is still this one: another worker may have left it. Its counts stay."""
+def leave_way(stores: Stores, leg: str, way: Way) -> bool:
+    """Drop the leg's first way, if it is still this one: another worker may have left it. Its counts stay.
+
+    Gives whether the leg needs its channel no more.
+    """
     row = stores.legs.get(leg)
     if row is None or len(row.ways) < 2 or row.ways[0] != way:
-        return
+        return False
     left, *rest = row.ways
     stores.legs.put(msgspec.structs.replace(row, ways=rest))
     settled = sum(stores.legs.totals(leg).values()) + sum(stores.parked.counts(leg).values())
     if left.entered > settled:
         stores.legs.count(leg, counts={Outcome.SUPERSEDED: left.entered - settled})
-    if all(way.channel != left.channel for way in rest):
-        stores.channels.forget(left.channel, leg)
+    if any(way.channel == left.channel for way in rest):
+        return False
+    stores.channels.forget(left.channel, leg)
+    return True

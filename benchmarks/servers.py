@@ -14,8 +14,6 @@ from tests import rabbitmq_node
 from tests.buses import nats_servers
 from tests.buses.kafka_broker import Broker
 
-ALWAYS = 'jetstream {{ store_dir: "{folder}", sync_interval: always }}'
-
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
@@ -33,19 +31,30 @@ def postgresql(folder: Path) -> Iterator[str]:
         database.cleanup()
 
 
-@contextmanager
-def nats(folder: Path) -> Iterator[str]:
+def nats(folder: Path) -> AbstractContextManager[str]:
     """A NATS server that syncs before it acknowledges."""
+    return _nats(folder, "bench", "always", "?sync=always")
+
+
+def nats_unsynced(folder: Path) -> AbstractContextManager[str]:
+    """A NATS server as it comes: it syncs every two minutes, and acknowledges before."""
+    return _nats(folder, "bench-unsynced", '"2m"', "")
+
+
+@contextmanager
+def _nats(folder: Path, name: str, sync: str, options: str) -> Iterator[str]:
     if nats_servers.PROGRAM is None:
         raise LookupError("nats-server is not installed")
     (port,) = nats_servers.free_ports(1)
-    server = nats_servers.Server(folder, port, ALWAYS.format(folder=folder / "nats"), name="bench")
+    kept = folder / name
+    settings = f'jetstream {{ store_dir: "{kept}", sync_interval: {sync} }}'
+    server = nats_servers.Server(folder, port, settings, name=name)
     server.start()
     try:
-        yield f"{server.url}?sync=always"
+        yield f"{server.url}{options}"
     finally:
         server.kill()
-        shutil.rmtree(folder / "nats", ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 @contextmanager
@@ -110,6 +119,7 @@ def _listens(port: int) -> bool:
 
 ENGINES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
     "nats": nats,
+    "nats-unsynced": nats_unsynced,
     "rabbitmq": rabbitmq,
     "kafka": kafka,
     "redis": redis,

@@ -63,6 +63,15 @@ _PEERS = [
         settings=BATCH,
     ),
     Line(
+        name="faststream nats-unsynced batch",
+        environment="faststream",
+        program="faststream_nats.py",
+        server="nats-unsynced",
+        group=FASTSTREAM,
+        settings=BATCH,
+        plain=False,
+    ),
+    Line(
         name="faststream rabbitmq packed",
         environment="faststream",
         program="faststream_rabbitmq.py",

@@ -15,7 +15,9 @@ STREAM = JStream(
     retention=nats.js.api.RetentionPolicy.WORK_QUEUE,
     storage=nats.js.api.StorageType.FILE,
 )
-PULL = PullSub(batch=True, batch_size=job.CHUNK) if BATCH else PullSub(batch_size=100)
+# A fetch waits until it is full or its time is over: by default 5 s, which the last, partial one would wait.
+WAIT = 0.05
+PULL = PullSub(batch=True, batch_size=job.CHUNK, timeout=WAIT) if BATCH else PullSub(batch_size=100, timeout=WAIT)
 broker = NatsBroker(job.BROKER, apply_types=False)
 app = FastStream(broker)
 sink = job.Sink()

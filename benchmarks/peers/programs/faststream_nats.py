@@ -18,7 +18,7 @@ STREAM = JStream(
 # A fetch waits until it is full or its time is over: by default 5 s, which the last, partial one would wait.
 WAIT = 0.05
 PULL = PullSub(batch=True, batch_size=job.CHUNK, timeout=WAIT) if BATCH else PullSub(batch_size=100, timeout=WAIT)
-broker = NatsBroker(job.BROKER, apply_types=False)
+broker = NatsBroker(job.BROKER, apply_types=False, logger=None)
 app = FastStream(broker)
 sink = job.Sink()
 
@@ -72,7 +72,7 @@ async def ready() -> None:
 async def publish() -> None:
     """Publish a page, many at a time, and wait for all acknowledgements."""
     cursor = job.Cursor()
-    source = NatsBroker(job.BROKER)
+    source = NatsBroker(job.BROKER, logger=None)
     await source.connect()
     for page in job.pages(cursor):
         for piece in job.chunked(page):

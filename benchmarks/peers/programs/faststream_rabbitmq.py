@@ -12,7 +12,9 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 
 PACKED = os.environ.get("PEER_BATCH") == "1"
 QUEUE = RabbitQueue(job.QUEUE, queue_type=QueueType.QUORUM, durable=True)
-broker = RabbitBroker(job.BROKER, apply_types=False, default_channel=Channel(prefetch_count=4 if PACKED else 200))
+broker = RabbitBroker(
+    job.BROKER, apply_types=False, logger=None, default_channel=Channel(prefetch_count=4 if PACKED else 200)
+)
 app = FastStream(broker)
 sink = job.Sink()
 
@@ -40,7 +42,7 @@ async def ready() -> None:
 async def publish() -> None:
     """Publish a page, many at a time, and wait for the broker's confirmations."""
     cursor = job.Cursor()
-    source = RabbitBroker(job.BROKER)
+    source = RabbitBroker(job.BROKER, logger=None)
     await source.connect()
     for page in job.pages(cursor):
         if PACKED:

@@ -9,7 +9,7 @@ from tests.connectors.rest_server import Server, serving
 from tests.workers.site import Site, wait_for
 from tests.workers.test_limits import PROJECT
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

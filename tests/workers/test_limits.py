@@ -9,7 +9,7 @@ import pytest
 from tests.connectors.rest_server import Server, serving
 from tests.workers.site import Site, wait_for
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 PER_SECOND = 40
 AT_ONCE = 6

@@ -11,7 +11,7 @@ from tests.conftest import missing
 from tests.connectors.rest_server import Server, serving
 from tests.workers.site import Site, wait_for
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 ORDERS = 12_000
 

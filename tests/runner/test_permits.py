@@ -18,9 +18,9 @@ class Kept:
         self.value: Any = None
         self._limits = limits
 
-    def ask(self, worker: str, now: float, holds: int = 0, places: int = 4) -> Grant:
-        wish = Wish(slots=1_000, places=places, holds=holds)
-        self.value, grant = ask(self.value, self._limits, TIMEOUT, worker, wish, now)
+    def ask(self, worker: str, now: float, holds: int = 0, living: str = "ab") -> Grant:
+        wish = Wish(slots=1_000, places=4, holds=holds)
+        self.value, grant = ask(self.value, self._limits, TIMEOUT, worker, wish, now, living)
         return grant
 
 
@@ -30,6 +30,14 @@ def test_places_of_a_silent_worker_are_nobodys_while_its_calls_may_be_open() -> 
     assert kept.ask("a", 0.0).holds == 4
     assert kept.ask("b", HORIZON + TIMEOUT - 0.1).holds == 0
     assert kept.ask("b", HORIZON + TIMEOUT + 0.1).holds == 4
+
+
+def test_places_of_a_worker_whose_leases_have_passed_are_free() -> None:
+    """Killed and begun again, a worker does not wait for calls that nobody has open."""
+    kept = Kept()
+    kept.ask("a", 0.0)
+    assert kept.ask("b", HORIZON - 0.1, living="b").holds == 0
+    assert kept.ask("b", HORIZON + 0.1, living="b").holds == 4
 
 
 def test_who_comes_back_after_that_holds_nothing_whatever_it_thinks() -> None:

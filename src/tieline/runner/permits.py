@@ -6,7 +6,7 @@ holds until it has said that it holds fewer; so their sum is never more than the
 from anybody who does not know it yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any, Final
@@ -89,10 +89,19 @@ def horizon(limits: Limits) -> float:
     return HORIZON if grid is None else max(HORIZON, grid.ahead * grid.length)
 
 
-def ask(kept: Any, limits: Limits, timeout: float, worker: str, wish: Wish | None, now: float) -> tuple[Any, Grant]:
+def ask(
+    kept: Any,
+    limits: Limits,
+    timeout: float,
+    worker: str,
+    wish: Wish | None,
+    now: float,
+    living: Container[str] = (),
+) -> tuple[Any, Grant]:
     """What the ledger is to keep from now on, and what this worker gets; without a wish it leaves.
 
-    `timeout` is how long a call may last, in seconds: as long the places of a worker that fell silent are its own.
+    `timeout` is how long a call may last, in seconds: as long the places of a worker that fell silent are its own,
+    unless it is not among the `living`: then its leases have passed, and its places with them.
     """
     before = msgspec.convert(kept, Division) if kept else Division()
     until = now + horizon(limits)
@@ -100,7 +109,7 @@ def ask(kept: Any, limits: Limits, timeout: float, worker: str, wish: Wish | Non
     members = {
         name: msgspec.structs.replace(member, until=min(member.until, until))
         for name, member in before.members.items()
-        if min(member.until, until) + (timeout if member.holds else 0.0) > now
+        if min(member.until, until) + (timeout if member.holds and name in living else 0.0) > now
     }
     if wish is None:
         members.pop(worker, None)

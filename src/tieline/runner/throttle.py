@@ -171,7 +171,8 @@ class SharedThrottle:
 
     def _ask(self, stores: Stores, wish: Wish | None) -> Grant:
         name = note_of(self._system)
-        kept, grant = ask(stores.notes.get(name), self._limits, self._timeout, self._worker, wish, stores.now())
+        before, now, living = stores.notes.get(name), stores.now(), stores.leases.alive()
+        kept, grant = ask(before, self._limits, self._timeout, self._worker, wish, now, living)
         stores.notes.put(name, kept if kept["members"] or kept["given"] else None)
         return grant
 

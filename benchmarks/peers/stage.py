@@ -114,10 +114,14 @@ class Stage:
             RuntimeError: where they are not within so many seconds, or a program failed.
         """
         where = self.line.where
-        until, moved, before = time.monotonic() + seconds, time.monotonic(), (0, 0)
+        began = moved = time.monotonic()
+        before = (0, 0)
+        # What commits once, at its end, shows nothing until then.
+        patience = seconds if self.line.runs_again else STALL
         one = f"select 1 from {where.table} where {where.key} = 'WEB-{count - 1:08}'".encode()
         with psycopg.connect(self.dsn, autocommit=True) as db:
             while True:
+                ended = all(program.process.poll() is not None for program in self.running.values())
                 there = db.execute(one).fetchone()
                 now = time.monotonic()
                 if there and self.arrived() == (count, 2 * count):
@@ -127,14 +131,9 @@ class Stage:
                         raise RuntimeError(f"{role} ended with {program.process.returncode}: {program.tail()}")
                 if now - moved > STALL / 4 and (found := self.arrived()) != before:
                     moved, before = now, found
-                if (
-                    now > until
-                    or now - moved > STALL
-                    or all(program.process.poll() is not None for program in self.running.values())
-                ):
-                    raise RuntimeError(
-                        f"{self.arrived()[0]} of {count} arrived in {seconds:.0f} s; {self.last_words()}"
-                    )
+                if ended or now - began > seconds or now - moved > patience:
+                    arrived = f"{self.arrived()[0]} of {count} arrived in {now - began:.0f} s"
+                    raise RuntimeError(f"{arrived}; {self.last_words()}")
                 time.sleep(0.02)
 
     @contextmanager

@@ -1,5 +1,6 @@
 """What a worker with many flows costs while nothing happens: start, memory, processor time, ledger transactions."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 from benchmarks.scale import company
 from benchmarks.scale.watched import Watched, cpu_of, memory_of, written_by
 
+ROOT = Path(__file__).parents[2]
 READ = "select count(*) from source where read_at > 0"
 HELD = "select count(*) from lease where name like 'leg:%' and owner <> ''"
 
@@ -18,9 +20,10 @@ class Worker:
     """A real `tieline run` over a project's folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = (folder / "worker.log").open("wb")
+        self._log = (folder / "worker.log").open("ab")
         command = [sys.executable, "-m", "tieline", "run"]
-        self._process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
+        env = os.environ | {"PYTHONPATH": str(ROOT)}  # a project's adapters may be of the benchmarks
+        self._process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT, env=env)
         self.pid = self._process.pid
         self.folder = folder
 

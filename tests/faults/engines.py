@@ -8,7 +8,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,23 @@ class Engines:
 
     folder: Path
     fixtures: Callable[[str], Any]
+    host: str = LOCALHOST
+
+    @contextmanager
+    def at(self, host: str) -> Iterator["Engines"]:
+        """Engines that listen at another address, each with servers of its own."""
+        made: dict[str, Any] = {}
+        make = {"postgresql_node": postgresql_node.Node, "rabbitmq_node": rabbitmq_node.Node}
+        with ExitStack() as stack:
+
+            def given(name: str) -> Any:
+                if name not in made:
+                    made[name] = make[name](host)
+                    stack.callback(made[name].close)
+                    made[name].start()
+                return made[name]
+
+            yield Engines(self.folder, given, host)
 
     @contextmanager
     def running(self, name: str, *, ledger: bool = False) -> Iterator[Engine]:
@@ -95,7 +112,7 @@ class Engines:
 
     @contextmanager
     def _nats(self) -> Iterator[Engine]:
-        with nats_server(self.folder) as one:
+        with nats_server(self.folder, host=self.host) as one:
             frozen = (lambda: one.kill(signal.SIGSTOP), lambda: one.kill(signal.SIGCONT))
             yield Engine(f"{one.url}?sync=always", faults={"killed": (one.kill, one.start), "frozen": frozen})
 
@@ -116,7 +133,7 @@ class Engines:
 
     @contextmanager
     def _kafka(self) -> Iterator[Engine]:
-        with kafka_broker.running(self.folder) as broker:
+        with kafka_broker.running(self.folder, host=self.host) as broker:
             frozen = (lambda: broker.signal(signal.SIGSTOP), lambda: broker.signal(signal.SIGCONT))
             yield Engine(f"kafka://{broker.address}/acme?timeout=5", faults={"frozen": frozen})
 

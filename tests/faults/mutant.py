@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
+from tieline.runner import decide
 from tieline.runner.claimed import ClaimedApplier
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.reader import Reader
+from tieline.runner.relay import Relay
 from tieline.runner.transactional import TransactionalApplier
 from tieline.testing import killed
 
@@ -112,6 +114,46 @@ def no_claim() -> None:
     ClaimedApplier._claim = claim  # type: ignore[method-assign]
 
 
+def relayed_before_it_is_published() -> None:
+    """The relay moves on before the engine has acknowledged what it was given."""
+    real = Relay._turn
+
+    async def turn(self: Any, fence: Any) -> bool:
+        first, later = self._bus, _Postponed()
+        self._bus = later
+        try:
+            found = await real(self, fence)
+        finally:
+            self._bus = first
+        if later.given:
+            await gap(Gap.RELAYED)
+        for given in later.given:
+            await first.publish(*given)
+        return found
+
+    Relay._turn = turn  # type: ignore[method-assign]
+
+
+class _Postponed:
+    """A bus that says yes to everything, and has done nothing yet."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Any, ...]] = []
+
+    async def publish(self, *given: Any) -> None:
+        self.given.append(given)
+
+
+def events_overtake() -> None:
+    """An event does not wait behind a parked one of its subject."""
+    real = decide._decide_one
+
+    def decide_one(work: Any, decision: Any, target: Any, event: Any, parked: Any, blocked: Any, sure: Any) -> None:
+        real(work, decision, target, event, parked, {}, sure)
+
+    decide._decide_one = decide_one
+
+
 def none() -> None:
     """As it is."""
 
@@ -123,6 +165,8 @@ DEFECTS: Mapping[str, Callable[[], None]] = {
         held_in_a_second_commit,
         cursor_before_the_messages,
         no_claim,
+        relayed_before_it_is_published,
+        events_overtake,
         none,
     )
 }

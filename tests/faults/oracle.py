@@ -112,6 +112,12 @@ def all_paid(source: Database, target: Database) -> bool:
     return there == paid(source)
 
 
+def paid_there(database: Database) -> Counter[str]:
+    """How many payments a target has for each account."""
+    with _reading(database) as connection:
+        return Counter(account for (account,) in connection.execute("SELECT account FROM payments"))
+
+
 def judge_payments(source: Database, target: Database) -> list[str]:
     """What is wrong with the payments: those of an account arrive each once, in the order of their numbers."""
     with _reading(target) as connection:

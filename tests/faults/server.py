@@ -2,7 +2,8 @@
 
 POST creates, PUT updates, DELETE deletes, GET ?reference= finds, POST …/confirm/ confirms. It refuses
 nothing that is done twice: what it was told stands in its history. POST /hold/ makes the next PUT of a hot
-order wait in here, not applied, until POST /release/: a call that is still on its way. POST /held/ tells whose.
+order, or the next payment, wait in here, not applied, until POST /release/: a call that is still on its
+way. POST /held/ tells whose.
 """
 
 import json
@@ -82,6 +83,12 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, self.server.control(parts[0]))
         elif len(parts) == 3 and parts[2] == "confirm":
             self._one(self.server.rows(f"UPDATE orders SET confirmed = 1 WHERE id = ? RETURNING {FIELDS}", parts[1]))
+        elif parts[0] == "payments":
+            self.server.pass_hold("hot-payment")
+            with self.server.lock:
+                pay = "INSERT INTO payments (number, account, n) VALUES (?, ?, ?) RETURNING id"
+                made = self.server.database.execute(pay, (body["number"], body["account"], body["n"])).fetchone()
+            self._answer(201, {"id": made[0], **body})
         else:
             create = f"INSERT INTO orders (reference, version) VALUES (?, ?) RETURNING {FIELDS}"
             self._answer(201, self.server.rows(create, body["reference"], body["version"])[0])

@@ -9,7 +9,7 @@ import random
 import time
 
 import pytest
-from tests.faults import oracle, record
+from tests.faults import record
 from tests.faults.company import Company
 from tests.faults.engines import EXACT, Fault
 from tests.faults.work import Crew, wait_for
@@ -34,11 +34,6 @@ FAULTS = [
 ]
 
 
-def changes(company: Company) -> int:
-    """How much the target has seen."""
-    return oracle.judge(company.database("shop"), company.database("books")).changes
-
-
 def falls(company: Company, crew: Crew, fault: Fault, times: int, row: record.Row, what: str) -> None:
     """Two workers are at work while something is taken away and brought back, several times."""
     down, up = fault
@@ -48,7 +43,7 @@ def falls(company: Company, crew: Crew, fault: Fault, times: int, row: record.Ro
 
         def arrived(before: int) -> bool:
             assert not any(worker.poll() for worker in workers), "a worker has ended"
-            return changes(company) > before + 30
+            return company.changes() > before + 30
 
         wait_for("orders arrive", lambda: arrived(0), PATIENCE)
         for _ in range(times):
@@ -56,7 +51,7 @@ def falls(company: Company, crew: Crew, fault: Fault, times: int, row: record.Ro
             down()
             time.sleep(AWAY if not LONG else chance.uniform(0.0, 2 * AWAY))
             up()
-            stood = changes(company)
+            stood = company.changes()
             wait_for(f"orders arrive after {what}", lambda stood=stood: arrived(stood), PATIENCE)
             row.met[what] += 1
     for worker in workers:

@@ -111,6 +111,8 @@ def judge(cell: str, company: Company, crew: Crew, cut_off: Calls, confirmed: bo
         problems += [f"{target}: {problem}" for problem in unexpected(found, repeatable)]
         changes += found.changes
         again += len(found.again)
+    if company.payments:
+        problems += oracle.judge_payments(company.database("shop"), company.database("books"))
     for leg in crew.status()["legs"]:
         if leg["off_by"] or leg["in_flight"] or leg["parked"]:
             problems.append(f"{leg['leg']} does not balance: {leg['balance']}")
@@ -188,7 +190,7 @@ def test_kills_with_the_bus_on_kafka(tmp_path):
     kills = dict.fromkeys((Gap.PUBLISHED, Gap.RELAYED, Gap.TAKEN, Gap.COMMITTED, Gap.MOVED, Gap.SWITCHED), 1)
     with running(tmp_path) as broker:
         cell = Cell("bus on Kafka, SQL", "bus", ("books",), kills, engine=f"kafka://{broker.address}/acme")
-        company = Company(tmp_path, cell.targets, cell.via, engine=cell.engine)
+        company = Company(tmp_path, cell.targets, cell.via, engine=cell.engine, payments=True)
         company.found()
         with Crew(company) as crew:
             with company.busy():
@@ -201,7 +203,7 @@ def test_kills_with_the_ledger_in_postgresql(postgresql_database, tmp_path):
     """The same with the ledger in PostgreSQL, whose server outlives the worker's open transaction."""
     kills = dict.fromkeys((Gap.PUBLISHED, *IN_SQL, *IN_REST, Gap.MOVED), 1)
     cell = Cell("bus in PostgreSQL, SQL and REST", "bus", ("books", "desk"), kills)
-    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, store=postgresql_database))
+    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, store=postgresql_database, payments=True))
 
 
 @pytest.mark.services
@@ -211,4 +213,14 @@ def test_kills_with_the_bus_in_rabbitmq(rabbitmq_node, tmp_path, monkeypatch):
     monkeypatch.setenv("BUS_PASSWORD", "guest")
     engine = rabbitmq_node.url.replace(":guest@", ":${env:BUS_PASSWORD}@")
     cell = Cell("bus on RabbitMQ, SQL", "bus", ("books",), kills, engine=engine)
-    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, engine=cell.engine))
+    killed_and_judged(cell, Company(tmp_path, cell.targets, cell.via, engine=cell.engine, payments=True))
+
+
+@pytest.mark.skipif(not LONG, reason="at length: one server of NATS is killed over in CI")
+def test_kills_with_the_bus_on_a_cluster_of_nats(engines, tmp_path):
+    """The same with each batch on three servers, and flows that are exact."""
+    kills = dict.fromkeys((Gap.PUBLISHED, Gap.RELAYED, Gap.TAKEN, Gap.COMMITTED, Gap.MOVED, Gap.SWITCHED), 1)
+    with engines.running("cluster") as engine:
+        cell = Cell("bus on a cluster of NATS, SQL", "bus", ("books",), kills, engine=engine.url)
+        company = Company(tmp_path, cell.targets, cell.via, engine=cell.engine, payments=True, robustness="exact")
+        killed_and_judged(cell, company)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,14 @@ PLACES = (Gap.TAKEN, Gap.WRITTEN, Gap.PARKED, Gap.COMMITTED)
 STOPS = [(via, place) for via in ("direct", "bus") for place in PLACES]
 if not LONG:
     STOPS = [("direct", Gap.TAKEN), ("bus", Gap.PARKED), ("bus", Gap.WRITTEN)]
+ON_ENGINES = [("postgresql", Gap.TAKEN), ("nats", Gap.RELAYED), ("rabbitmq", Gap.TAKEN), ("kafka", Gap.RELAYED)]
+if LONG:
+    ON_ENGINES = [
+        (name, place)
+        for name in ("sqlite", "postgresql", "nats", "cluster", "rabbitmq", "kafka")
+        for place in (Gap.RELAYED, *PLACES)
+        if place is not Gap.RELAYED or name not in {"sqlite", "postgresql"}
+    ]
 
 
 def _balanced(crew: Crew) -> None:
@@ -46,9 +55,22 @@ def _taken_over(crew: Crew, frozen: "subprocess.Popen[bytes]", led: set[str]) ->
 @pytest.mark.parametrize(("via", "place"), STOPS, ids=lambda value: getattr(value, "name", value))
 def test_a_worker_that_stood_still_changes_nothing_in_a_target_with_transactions(via, place, tmp_path):
     """Stopped anywhere past its lease, it is fenced out: no version falls, none is written twice."""
-    company = Company(tmp_path, ("books",), via)
+    stopped_and_let_go(Company(tmp_path, ("books",), via), place, f"{via}, SQL")
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(("name", "place"), ON_ENGINES, ids=lambda value: getattr(value, "name", value))
+def test_a_worker_that_stood_still_changes_no_order_on_any_engine(name, place, tmp_path, engines):
+    """Stopped in the relay or behind a take: what it publishes or acknowledges late is known by its number."""
+    with engines.running(name) as engine:
+        company = Company(tmp_path, ("books",), "bus", engine.store, engine.url, payments=True)
+        stopped_and_let_go(company, place, f"bus on {name}, SQL")
+
+
+def stopped_and_let_go(company: Company, place: Gap, name: str) -> None:
+    """Rounds of a worker that stands still past its lease, is taken over and let go on; then it is judged."""
     company.found()
-    row = record.stopped.setdefault(f"{via}, SQL", record.Row())
+    row = record.stopped.setdefault(name, record.Row())
     with Crew(company) as crew:
         with company.busy():
             for round_ in range(ROUNDS):
@@ -60,11 +82,7 @@ def test_a_worker_that_stood_still_changes_nothing_in_a_target_with_transactions
                 crew.end(frozen)
                 crew.end(other)
                 row.met[place.name] += 1
-        last = crew.begin()
-        crew.until_quiet(last)
-        crew.end(last)
-        assert not unexpected(oracle.judge(company.database("shop"), company.database("books"))), crew.log()
-        _balanced(crew)
+        crew.finish(2 * PATIENCE)
     row.verdict = "right: each was taken over; nothing fell, nothing was repeated"
 
 
@@ -151,3 +169,57 @@ def test_a_call_that_lands_late_is_found_where_its_worker_died_before_it_could_t
     _judge_late(company, crew, cut_off)
     row.met["killed"] += 1
     row.verdict = "right: taken over; one call landed late, was noted and put right"
+
+
+@pytest.mark.parametrize("lands", [True, False], ids=["it lands", "it is lost"])
+def test_a_call_that_nobody_can_ask_about_is_made_at_most_once_and_flagged(lands, tmp_path):
+    """Stopped inside a call that creates, to a target that cannot be asked: never made again, in doubt, for a person.
+
+    Others of the flow go on meanwhile, and the one in doubt stays flagged, whether the call lands or is lost.
+    """
+    company = Company(tmp_path, ("books",), payments=True, payments_to="desk")
+    company.found()
+    company.open_desk()
+    company.declare("direct")
+    row = record.stopped.setdefault("REST that cannot be asked, inside a call", record.Row())
+
+    def arrived(account: str) -> int:
+        return oracle.paid_there(company.database("desk"))[account]
+
+    try:
+        with Crew(company) as crew:
+            company.pay("before")
+            frozen = crew.begin()
+            wait_for("the first arrives", lambda: arrived("before"))
+            company.tell_desk("hold")
+            company.pay("in-doubt")
+            wait_for("a call is on its way", lambda: company.tell_desk("held"))
+            crew.stop(frozen)
+            other = _taken_over(crew, frozen, crew.leases(frozen))
+            company.pay("after")
+            wait_for("others go on", lambda: arrived("after"))
+
+            def flagged() -> bool:
+                (leg,) = [leg for leg in crew.status()["legs"] if leg["leg"] == "payments>desk"]
+                assert not leg["off_by"], leg["balance"]
+                return leg["parked"] == {"in doubt": 1} and leg["for_a_person"] == 1
+
+            wait_for("it is flagged", flagged)
+            if lands:
+                company.tell_desk("release")
+            else:
+                company.close_desk()
+                company.open_desk()
+            frozen.send_signal(signal.SIGCONT)
+            crew.end(frozen)
+            company.pay("last")
+            wait_for("the last arrives", lambda: arrived("last"))
+            crew.end(other)
+            assert flagged(), "nobody is told any more"
+            assert oracle.paid_there(company.database("desk")) == Counter(
+                {"before": 1, "after": 1, "last": 1} | ({"in-doubt": 1} if lands else {})
+            )
+    finally:
+        company.close_desk()
+    row.met["let go on"] += 1
+    row.verdict = "right: made at most once, and flagged"

@@ -68,6 +68,7 @@ class Crew:
 
     company: Company
     defect: str = ""
+    lease: float = LEASE
     begun: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def __enter__(self) -> "Crew":
@@ -92,7 +93,7 @@ class Crew:
         """A new worker, armed where a gap is given; `within` is a command that it runs under."""
         command = [*within]
         command += [sys.executable, *(["-m", "tieline.testing.killed"] if not self.defect else [MUTANT, self.defect])]
-        command += ["--project", str(self.company.folder), "--lease", str(LEASE)]
+        command += ["--project", str(self.company.folder), "--lease", str(self.lease)]
         if gap is not None:
             command += ["--gap", gap.name, "--nth", str(nth), "--how", how]
         with self._log_of(len(self.begun)).open("ab") as log:

@@ -28,6 +28,13 @@ _CONNECTION: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+# The server, too, must notice that a cable is cut: by itself it would wait for hours.
+_AT_THE_SERVER: Final = {
+    "keepalives_idle": "tcp_keepalives_idle",
+    "keepalives_interval": "tcp_keepalives_interval",
+    "keepalives_count": "tcp_keepalives_count",
+    "tcp_user_timeout": "tcp_user_timeout",
+}
 _SETTINGS: Final = {
     "synchronous_commit": "on",
     "lock_timeout": "40s",
@@ -52,8 +59,9 @@ class PostgresqlSession(Session):
         self.connection: Connection[Row] = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
         self._cursor = self.connection.cursor(binary=True)
         self._channel = notification_channel(schema)
-        for name, value in {**_SETTINGS, "search_path": f'"{schema.replace(chr(34), chr(34) * 2)}"'}.items():
-            self._cursor.execute("select set_config(%s, %s, false)", (name, value))
+        path = f'"{schema.replace(chr(34), chr(34) * 2)}"'
+        for setting in ({**_SETTINGS, "search_path": path} | _kept_alive(conninfo)).items():
+            self._cursor.execute("select set_config(%s, %s, false)", setting)
 
     @property
     def synced(self) -> bool:
@@ -205,6 +213,8 @@ class PostgresqlLedger(SqlLedger):
             with contextlib.suppress(psycopg.Error, OSError):
                 connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
                 async with connection:
+                    for setting in _kept_alive(self._conninfo).items():
+                        await connection.execute("select set_config(%s, %s, false)", setting)
                     await connection.execute(listen)
                     self._bell.ring(None)
                     async for notification in connection.notifies():
@@ -275,6 +285,12 @@ def without_password(url: str) -> str:
     base, question, query = shown.partition("?")
     parameters = [pair if not pair.startswith("password=") else "password=•••" for pair in query.split("&")]
     return base + question + "&".join(parameters)
+
+
+def _kept_alive(info: str) -> dict[str, str]:
+    """The server's settings for what the address says of a connection's end at this side."""
+    said = conninfo.conninfo_to_dict(info)
+    return {setting: str(said[name]) for name, setting in _AT_THE_SERVER.items() if name in said}
 
 
 def _given(plain: str) -> dict[str, Any]:

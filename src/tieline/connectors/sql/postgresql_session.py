@@ -23,6 +23,7 @@ _AS_TEXT: Final = (
     *("interval", "inet", "cidr", "int4range", "int8range", "numrange", "daterange", "tsrange", "tstzrange"),
     *("int4multirange", "int8multirange", "nummultirange", "datemultirange", "tsmultirange", "tstzmultirange"),
 )
+_ALIVE: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}  # seconds, seconds, times
 _MOMENTS: Final = ("date", "timestamp", "timestamptz")  # "infinity" and years BC have no Python value
 
 
@@ -40,8 +41,8 @@ class PostgresqlSession:
         usual: dict[str, Any] = {
             "application_name": "tieline",
             "connect_timeout": max(2, int(timeout)),
-            "keepalives_idle": 30,
             "tcp_user_timeout": int(timeout * 1_000),
+            **_ALIVE,
         }
         self._connection = psycopg.connect(
             autocommit=True, cursor_factory=psycopg.RawCursor, **(usual | target), client_encoding="utf-8"
@@ -58,6 +59,10 @@ class PostgresqlSession:
             # A worker frozen inside a transaction must not keep its locks: the server drops it.
             limit = int(timeout * 1_000)
             settings += f"; set lock_timeout = {limit}; set idle_in_transaction_session_timeout = {limit}"
+        for name in _ALIVE:
+            # The server, too, must notice that a cable is cut: by itself it would wait for hours.
+            value = {**usual, **target}[name]
+            settings += f"; select set_config(name, '{int(value)}', false) from pg_settings where name = 'tcp_{name}'"
         try:
             self._connection.execute(settings)
         except BaseException:

@@ -592,3 +592,15 @@ def test_a_row_that_is_as_it_should_be_is_not_written(postgresql: Database, many
         assert [now == was for now, was in zip(stamps(), before, strict=True)] == [False] + [True] * (many - 1)
     ((amount, label),) = postgresql.run(f"select amount::text, label from {name} where id = 0")
     assert (amount, label) == ("1.00", "A")
+
+
+@pytest.mark.parametrize("bad", ["1000.00", "-1000.00", "12345678901234567890.12", "NaN"])
+def test_a_decimal_of_the_right_scale_that_is_too_large_names_its_column(postgresql: Database, bad: str) -> None:
+    """A column of decimals is looked at as a whole; one that does not fit is found all the same."""
+    name = f"{postgresql.prefix}t"
+    postgresql.run(f"create table {name} (id integer primary key, price numeric(5, 2))")
+    rows = [{"id": n, "price": Decimal("999.99" if n % 2 else "-999.99")} for n in range(20)]
+    rows[7]["price"] = Decimal(bad)
+    results = postgresql.write(Table(name, key="id"), *map(put, rows))
+    assert [n for n, result in enumerate(results) if result.error is not None] == [7]
+    assert str(results[7].error).startswith("price: the column keeps 3 digits" if bad != "NaN" else "price")

@@ -106,19 +106,6 @@ class Leg:
         except LedgerUnavailable as error:
             log.warning("leases not given up", leg=self.plan.name, reason=str(error))
 
-    async def places(self) -> list[tuple[Way, dict[int, int]]]:
-        """The leg's ways, each with its positions by partition."""
-        name = self.plan.name
-
-        def look(stores: Stores) -> list[tuple[Way, dict[int, int]]]:
-            row = stores.legs.get(name)
-            return [
-                (way, {p: state.position for p, state in stores.legs.states(name, way.channel).items()})
-                for way in (row.ways if row is not None else ())
-            ]
-
-        return await self._ledger.transact(look)
-
     # -- one turn --------------------------------------------------------------------------------
 
     async def _turn(self) -> None:

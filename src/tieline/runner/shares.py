@@ -58,7 +58,7 @@ class Shares:
         """Who has a lease, and until when if no beat follows."""
 
         def look(stores: Stores) -> tuple[str, float] | None:
-            owner = stores.leases.holders().get(name, "")
+            owner = stores.leases.holders(name).get(name, "")
             until = stores.leases.alive().get(owner)
             return None if until is None else (owner, until)
 
@@ -75,8 +75,9 @@ class Shares:
             # Who runs other flows only takes no part in this one.
             if _seat(stores, lease, self.worker) is None:
                 stores.leases.acquire([_free_seat(stores, lease)], self.worker)
-            holders = stores.leases.holders()
-            most = self._most(holders, lease, partitions)
+            # Of this lease alone: a worker may have thousands of others.
+            holders = stores.leases.holders(f"{lease}/")
+            most = self._most(stores, lease, partitions)
             owners = {p: holders.get(f"{lease}/{p}") for p in range(partitions)}
             # What this worker let go of in a hurry is still its own by the ledger, and nobody else will take it.
             own = [p for p, owner in owners.items() if owner == self.worker and p not in holding]
@@ -94,15 +95,15 @@ class Shares:
         if now - self._looked.get(lease, 0.0) < _LOOK_EVERY:
             return False
         self._looked[lease] = now
-        most = await self._ledger.transact(lambda s: self._most(s.leases.holders(), lease, partitions))
+        most = await self._ledger.transact(lambda s: self._most(s, lease, partitions))
         if len(holding) <= most:
             return False
         del self._looked[lease]
         return True
 
-    def _most(self, holders: Mapping[str, str], lease: str, partitions: int) -> int:
+    def _most(self, stores: Stores, lease: str, partitions: int) -> int:
         """The share of each worker that takes part."""
-        workers = {owner for name, owner in holders.items() if name.startswith(f"seat:{lease}/")} | {self.worker}
+        workers = {*_seats(stores, lease).values(), self.worker}
         return -(-partitions // len(workers))
 
     async def release(self, name: str) -> None:
@@ -146,13 +147,16 @@ class Shares:
         await self._ledger.transact(work)
 
 
+def _seats(stores: Stores, lease: str) -> dict[str, str]:
+    """The leases that show who takes part in another one, and their owners."""
+    return stores.leases.holders(f"seat:{lease}/")
+
+
 def _seat(stores: Stores, lease: str, worker: str) -> str | None:
-    """The lease that shows that a worker takes part in another one."""
-    holders = stores.leases.holders()
-    return next((n for n, owner in holders.items() if owner == worker and n.startswith(f"seat:{lease}/")), None)
+    return next((name for name, owner in _seats(stores, lease).items() if owner == worker), None)
 
 
 def _free_seat(stores: Stores, lease: str) -> str:
     """Seats are numbered and used again: leases named after workers would pile up."""
-    holders = stores.leases.holders()
-    return next(name for number in count() if (name := f"seat:{lease}/{number}") not in holders)
+    taken = _seats(stores, lease)
+    return next(name for number in count() if (name := f"seat:{lease}/{number}") not in taken)

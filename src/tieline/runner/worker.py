@@ -4,11 +4,10 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,7 +24,7 @@ from tieline.errors import (
     TielineError,
     Unavailable,
 )
-from tieline.ledger import Fence, Ledger, Stores
+from tieline.ledger import Fence, Ledger, Stores, Way
 from tieline.runner.breaking import BrokenOff
 from tieline.runner.epoch import is_to_be_read_again
 from tieline.runner.leg import Leg, Progress, due
@@ -241,9 +240,10 @@ class Runner:
 
     async def _settle_ways(self) -> None:
         publisher = Publisher(self.buses, self._handover)
-        for leg in [leg for plan in self.plans for leg in plan.legs]:
-            moved = await self.ledger.transact(partial(as_moved, flow=leg.flow))
-            await reach_way(self.ledger, self.buses, publisher, leg, moved)
+        legs = [leg for plan in self.plans for leg in plan.legs]
+        moved = await self.ledger.transact(lambda s: {leg.flow.name: as_moved(s, leg.flow) for leg in legs})
+        for leg in legs:
+            await reach_way(self.ledger, self.buses, publisher, leg, moved[leg.flow.name])
         said = await self.ledger.transact(lambda s: settle_ways(s, self.plans, publisher))
         for line in said:
             log.info("leg changes", what=line)
@@ -470,25 +470,41 @@ class Runner:
         if not all(relay.idle for relay in self._relays):
             return False
         still = await self.ledger.transact(self._standing_still)
-        well = [leg for leg in self._legs if leg.plan.name not in still]
+        well = {leg.plan.name for leg in self._legs} - still.keys()
         for _ in range(2):
             # A leg's commit may fill an inbox or wake what waits, and a reader's empties an inbox into a
             # channel: only where both are empty twice did nothing slip from one to the other between.
-            for leg in well:
-                for way, positions in await leg.places():
-                    if await bus_called(self.buses, way.bus).depth(way.channel, positions):
-                        return False
+            places = await self.ledger.transact(lambda s: self._places(s, well))
+            for way, positions in places or ():
+                if await bus_called(self.buses, way.bus).depth(way.channel, positions):
+                    return False
+            if places is None:
+                return False
             if not await self.ledger.transact(lambda s: self._nothing_due(s, well)):
                 return False
         return await self._shadows.are_level()
 
-    def _nothing_due(self, stores: Stores, well: list[Leg]) -> bool:
+    def _places(self, stores: Stores, legs: Set[str]) -> list[tuple[Way, dict[int, int]]] | None:
+        """Where legs stand on ways that are not in the ledger's store; None where one in it has something left."""
+        behind = set(stores.legs.behind())
+        places = []
+        for row in stores.legs.among(list(legs)).values():
+            for way in row.ways:
+                if not bus_called(self.buses, way.bus).capabilities.shares_ledger:
+                    states = stores.legs.states(row.leg, way.channel)
+                    places.append((way, {p: state.position for p, state in states.items()}))
+                elif (row.leg, way.channel) in behind:
+                    return None
+        return places
+
+    def _nothing_due(self, stores: Stores, well: Set[str]) -> bool:
+        filled = set(stores.inbox.filled())
         for plan in self.plans:
             if plan.name in self.report.failed or self._fails_elsewhere(stores, plan.name):
                 continue
-            if stores.inbox.depth(plan.name) or (requests_for(stores, plan.name) and not self._fed_elsewhere(plan)):
+            if plan.name in filled or (requests_for(stores, plan.name) and not self._fed_elsewhere(plan)):
                 return False
-        return not any(due(stores, leg.plan.name) for leg in well)
+        return not any(due(stores, leg) for leg in well & set(stores.parked.stirring(stores.now())))
 
     def _fed_elsewhere(self, plan: SourcePlan) -> bool:
         """Whether what this process is fed with is read by flows that were not chosen here."""
@@ -510,8 +526,9 @@ class Runner:
         holders = stores.leases.holders()
         others = {name.partition("|")[0] for name, owner in holders.items() if owner != self.worker}
         found = {}
+        rows = stores.legs.among([leg.plan.name for leg in self._legs])
         for leg in self._legs:
-            row = stores.legs.get(leg.plan.name)
+            row = rows.get(leg.plan.name)
             there = row.paused if row is not None and f"leg:{leg.plan.name}" in others else ""
             if why := leg.paused or there:
                 found[leg.plan.name] = why
@@ -536,11 +553,10 @@ def _spare(stores: Stores, source: str, sequence: int, near: Mapping[str, int]) 
     legs = [row for row in stores.legs.of_source(source) if row.paused != RETIRED]
     if legs and all(row.paused for row in legs):
         return None
-    holders = stores.leases.holders()
     room: list[int] = []
     for row in legs:
         way = row.ways[-1]
-        owners = {owner for name, owner in holders.items() if name.startswith(f"leg:{row.leg}|")}
+        owners = set(stores.leases.holders(f"leg:{row.leg}|").values())
         if row.paused or not owners:
             continue
         states = stores.legs.states(row.leg, way.channel).values()

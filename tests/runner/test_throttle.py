@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tieline.errors import LedgerUnavailable
+from tieline.local_throttle import LocalThrottle
 from tieline.runner.throttle import EVERY, LATE, SharedThrottle
 from tieline.settings import Limits, SystemSettings
 from tieline.testing import clock
 from tieline.testing.harness import _TimedLedger
-from tieline.throttle import LocalThrottle, Throttle
+from tieline.throttle import Throttle
 
 TIMEOUT = 3.0  # seconds that a call may last
 

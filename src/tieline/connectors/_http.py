@@ -26,8 +26,9 @@ from tieline.errors import (
     TielineError,
     Unavailable,
 )
+from tieline.local_throttle import LocalThrottle
 from tieline.settings import SystemSettings
-from tieline.throttle import LocalThrottle, Throttle
+from tieline.throttle import Throttle
 
 T = TypeVar("T")
 

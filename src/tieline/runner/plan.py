@@ -86,6 +86,11 @@ def mapping_version(function: int, entity: type[Entity]) -> int:
     return function + (0 if issubclass(entity, Event) else _ENTITIES * (entity.__version__ - 1))
 
 
+def function_version(mapping: int) -> int:
+    """The version of the function in a mapping's version: what its author wrote."""
+    return mapping % _ENTITIES
+
+
 def process_source(process: str, entity: type[Entity]) -> str:
     """The name of the source that carries a process's outputs of one entity."""
     return f"{process}.{entity.__name__}"

@@ -24,7 +24,7 @@ from tieline.runner.changes import Changes, Clash, clashes
 from tieline.runner.epoch import in_this_epoch, is_to_be_read_again, was_read_again
 from tieline.runner.gaps import Gap, gap
 from tieline.runner.mapping import MappedPage, map_page
-from tieline.runner.plan import SourcePlan, inbox_record
+from tieline.runner.plan import SourcePlan, function_version, inbox_record
 from tieline.runner.requests import Request, ask, requests_for, settle
 from tieline.runner.schemas import newest_seen, note_schema
 from tieline.runner.upcasting import outdated, schema_in
@@ -123,7 +123,10 @@ class Reader:
         if newest > entity.__version__:
             raise outdated("what was published last", entity, newest)
         if self._state.mapping > self.plan.version:
-            raise Outdated(f"{name}: seen was written by a newer mapping; deploy the newer adapter here")
+            # Of what makes a mapping's version, only its function's can be ahead where its entity's is not.
+            known, own = (function_version(version) for version in (self._state.mapping, self.plan.version))
+            what = f"{name}: seen was written by mapping version {known} and this worker has {own}"
+            raise Outdated(f"{what}; deploy the newer adapter here")
         summary = Summary()
         resends = [r for r in requests if r.kind == "resend"]
         backfills = [r for r in requests if r.kind == "backfill"]

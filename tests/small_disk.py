@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,11 @@ import pytest
 
 
 @contextmanager
-def mounted(disk: Path, megabytes: int) -> Iterator[Path]:
-    """A file system in memory at this folder, which is made."""
-    disk.mkdir()
+def mounted(megabytes: int) -> Iterator[Path]:
+    """A file system in memory, at a folder of its own that every user may write in."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small file system")
+    disk = Path(tempfile.mkdtemp(prefix="tieline-disk-"))
     ran = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tieline-test", str(disk)],
         capture_output=True,
@@ -22,11 +23,13 @@ def mounted(disk: Path, megabytes: int) -> Iterator[Path]:
         check=False,
     )
     if ran.returncode:
+        disk.rmdir()
         pytest.skip(f"no small file system can be mounted here: {ran.stderr.strip()}")
     try:
         yield disk
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+        disk.rmdir()
 
 
 def fill(disk: Path) -> Path:

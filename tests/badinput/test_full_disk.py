@@ -13,9 +13,9 @@ COUNT = 4_000
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A file system of 6 MB for this test alone."""
-    with mounted(tmp_path / "disk", 6) as disk:
+    with mounted(6) as disk:
         yield disk
 
 

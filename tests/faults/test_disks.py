@@ -40,7 +40,7 @@ def goes_on(company: Company, disk: Path, said: str, what: str, again=lambda: No
 
 def test_a_full_disk_under_nats_is_waited_out(tmp_path):
     """The relay waits and batches stay in the ledger. JetStream stops for good: its server is begun again."""
-    with mounted(tmp_path / "disk", 24) as disk:
+    with mounted(24) as disk:
         kept = f'jetstream {{ store_dir: "{disk / "nats"}", sync_interval: always, max_file_store: 1GB }}'
         with nats_server(tmp_path, kept) as server:
 
@@ -55,7 +55,7 @@ def test_a_full_disk_under_nats_is_waited_out(tmp_path):
 @pytest.mark.services
 def test_a_full_disk_under_a_ledger_in_postgresql_is_waited_out(tmp_path, engines):
     """Its commits are refused whole; source and legs wait, and nothing was half done."""
-    with mounted(Path("/tmp") / f"tieline-disk-{tmp_path.name}", 24) as disk, engines.running("postgresql") as engine:
+    with mounted(24) as disk, engines.running("postgresql") as engine:
         node = engine.postgresql
         node.own(disk)
         space = f"small_{time.time_ns()}"

@@ -114,7 +114,8 @@ def test_polls_go_on_when_the_ledgers_own_clock_is_set(shift, tmp_path):
             clock.set(shift)
             stood = company.changes()
             wait_for("orders arrive", lambda: company.changes() > stood + 60, PATIENCE)
-        clock.set(0)  # what was put off until the old time is due again
+        if shift < 0:
+            clock.set(0)  # what was put off until the old time is due again; a set back makes retries wait as long
         crew.until_quiet(worker, PATIENCE)
         crew.end(worker)
         assert not crew.problems(), "\n".join([*crew.problems(), crew.log()])

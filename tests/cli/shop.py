@@ -61,8 +61,10 @@ class Shop:
 
     def watching(self, *arguments: str, seconds: float = 6.0) -> subprocess.CompletedProcess[str]:
         """Run a command that does not end, as a process of its own, and stop it with SIGINT."""
+        # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
+        heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         with subprocess.Popen(
-            [sys.executable, "-c", "from tieline.cli import main; main()", *arguments],
+            [sys.executable, "-c", f"{heard}; from tieline.cli import main; main()", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
